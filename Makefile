@@ -1,0 +1,33 @@
+# `make demo` sets a fresh machine up and runs the pipeline; `make test` sets it up and passes the tests.
+# Both need python3 (3.11 or newer) and a package index, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+# Pinned first: left to itself pip takes a CUDA build of several gigabytes.
+TORCH ?= torch==2.13.0
+PIP = $(VENV)/bin/pip --disable-pip-version-check install -q -c constraints.txt
+
+.PHONY: demo setup test test-all lint clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) "$(TORCH)"
+	$(PIP) -e ".[all,dev]"
+	touch $@
+
+demo: setup
+	$(VENV)/bin/fedgate demo
+
+test: setup lint
+	$(VENV)/bin/python -m pytest -m "not all" -q
+
+test-all: setup lint
+	$(VENV)/bin/python -m pytest -q
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+clean:
+	rm -rf $(VENV) .venv-* build *.egg-info

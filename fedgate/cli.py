@@ -1,0 +1,87 @@
+"""The command line: one click group whose commands are imported only when they are asked for."""
+
+import importlib
+import os
+import sys
+
+import click
+
+from fedgate import __version__
+
+# name -> (module that holds it, attribute, one line of help). The help stands here so that `fedgate --help`
+# imports no stage.
+COMMANDS = {
+    "demo": ("fedgate.demo", "demo", "Run the whole pipeline on the embedded digits data."),
+    "train": ("fedgate.train.cli", "train", "Train a gated network federatedly."),
+    "evaluate": ("fedgate.train.cli", "evaluate", "Accuracy by density and by client, and MACs, of a run."),
+    "export": ("fedgate.export.cli", "export", "Export a run as a bundle of verified programs."),
+    "inspect": ("fedgate.device_runtime.cli", "inspect", "Show what is inside a bundle."),
+    "verify": ("fedgate.device_runtime.cli", "verify", "Run every program of a bundle against its references."),
+    "predict": ("fedgate.device_runtime.cli", "predict", "Classify images, and show which channels ran."),
+    "bench": ("fedgate.device_runtime.cli", "bench", "Measure the latency of a bundle's programs here."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that lists its commands from `COMMANDS` and imports a command's module when it is used."""
+
+    def list_commands(self, ctx):
+        return list(COMMANDS)
+
+    def get_command(self, ctx, name):
+        if name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[name]
+        return getattr(importlib.import_module(module), attribute)
+
+    def resolve_command(self, ctx, args):
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"unknown command '{args[0]}'; known: {', '.join(COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fedgate")
+@click.option("--debug", is_flag=True, envvar="FEDGATE_DEBUG", help="Show tracebacks.")
+def cli(debug):
+    """Train channel-gated CNNs federatedly, export them, and measure them on the device.
+
+    \b
+    Example:
+      fedgate train --out runs/digits
+      fedgate export runs/digits --to litert --out digits.fedgate
+      fedgate bench digits.fedgate
+    """
+
+
+def main(args=None):
+    """Run the command line; every error ends as one line on stderr and an exit status (2 usage, 1 failure)."""
+    args = sys.argv[1:] if args is None else list(args)
+    debug = bool(os.environ.get("FEDGATE_DEBUG")) or "--debug" in args
+    args = [arg for arg in args if arg != "--debug"]
+    try:
+        sys.exit(cli.main(args, prog_name="fedgate", standalone_mode=False) or 0)
+    except (KeyboardInterrupt, click.Abort):
+        fail("interrupted", 130)
+    except click.ClickException as error:
+        fail(error.format_message().replace("\n", " "), error.exit_code)
+    except BrokenPipeError:  # the reader of our output has gone (`fedgate ... | head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        status = getattr(error, "exit_status", None)
+        text = " ".join(str(error).split()) or type(error).__name__
+        if status is None:  # not one of our own: say what it was, and how to see more
+            fail(f"{type(error).__name__}: {text} (--debug shows where)", 1)
+        fail(text, status)
+
+
+def fail(message, status):
+    click.echo(f"fedgate: {message}", err=True)
+    sys.exit(status)

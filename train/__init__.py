@@ -1,0 +1,1 @@
+"""Federated training: data -> partition -> gated model -> local training -> update -> aggregation -> run."""
