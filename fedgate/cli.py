@@ -16,7 +16,11 @@ COMMANDS = {
     "evaluate": ("fedgate.train.cli", "evaluate", "Accuracy by density and by client, and MACs, of a run."),
     "export": ("fedgate.export.cli", "export", "Export a run as a bundle of verified programs."),
     "inspect": ("fedgate.device_runtime.cli", "inspect", "Show what is inside a bundle."),
-    "verify": ("fedgate.device_runtime.cli", "verify", "Run every program of a bundle against its references."),
+    "verify": (
+        "fedgate.device_runtime.cli",
+        "verify",
+        "Run every program of a bundle against its references.",
+    ),
     "predict": ("fedgate.device_runtime.cli", "predict", "Classify images, and show which channels ran."),
     "bench": ("fedgate.device_runtime.cli", "bench", "Measure the latency of a bundle's programs here."),
 }

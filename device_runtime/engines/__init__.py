@@ -1,0 +1,74 @@
+"""The runtimes that can execute a bundle's programs. Each is imported only when one of its programs is loaded."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+from typing import NamedTuple
+
+from ..bundle import Bundle
+from ..errors import FedgateError, choose
+from ..manifest import ENGINES, Program
+from .program import LoadedProgram, quiet_loading
+
+__all__ = ["ENGINES", "LoadedProgram", "available", "import_runtime", "load_program", "why_not"]
+
+# engine -> (import name, distribution, how to install it); the first that is installed is used
+_RUNTIMES = {
+    "executorch": [("executorch", "executorch", "pip install 'fedgate[executorch]'")],
+    "litert": [
+        ("ai_edge_litert", "ai-edge-litert", "pip install 'fedgate[litert]'"),
+        ("tflite_runtime", "tflite-runtime", "pip install 'fedgate[tflite-runtime]'"),
+    ],
+    "onnx": [("onnxruntime", "onnxruntime", "pip install 'fedgate[onnx]'")],
+}
+
+
+class Availability(NamedTuple):
+    """Whether an engine can be used here: `version` of its runtime, or else the `reason` and what to do."""
+
+    version: str | None
+    reason: str | None
+
+
+def available() -> dict[str, Availability]:
+    """What is installed, by engine; looks, and imports nothing."""
+    return {name: _look(name) for name in ENGINES}
+
+
+def why_not(program: Program) -> str | None:
+    """Why this program cannot run here, or None if it can."""
+    if program.needs_kernel:
+        return "needs the channel-skipping kernel, which this version cannot load"
+    return _look(program.engine).reason
+
+
+def import_runtime(engine: str):
+    """Import an engine's runtime and return our module for it. Raises `FedgateError` if it is not installed."""
+    choose("engine", engine, ENGINES)
+    reason = _look(engine).reason
+    if reason:
+        raise FedgateError(reason)
+    module = importlib.import_module(f".{engine}", __name__)
+    with quiet_loading(f"{engine} is installed but does not import"):
+        module.import_runtime()
+    return module
+
+
+def load_program(bundle: Bundle, program: Program, threads: int = 1) -> LoadedProgram:
+    """Load a program of a bundle, to run with `threads` threads. Raises `FedgateError` saying what is missing."""
+    reason = why_not(program)
+    if reason:
+        raise FedgateError(f"cannot run {program.file}: {reason}")
+    module = import_runtime(program.engine)
+    with quiet_loading(f"{program.engine} refuses to load {program.file}"):
+        return module.load(bundle, program, threads)
+
+
+def _look(engine: str) -> Availability:
+    for module, distribution, _ in _RUNTIMES[engine]:
+        if importlib.util.find_spec(module) is not None:
+            try:
+                return Availability(f"{distribution} {importlib.metadata.version(distribution)}", None)
+            except importlib.metadata.PackageNotFoundError:  # e.g. a folder that only shares the name
+                continue
+    return Availability(None, f"{engine} is not installed; {_RUNTIMES[engine][0][2]}")

@@ -1,0 +1,162 @@
+"""Latency of a bundle's programs on this machine: interleaved, paired with the dense program of the same engine."""
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import macs
+from .bundle import Bundle
+from .engines import LoadedProgram, load_program, why_not
+from .errors import FedgateError, UsageError
+from .machine import OtherLoad, machine_info, temperature
+from .manifest import Program
+from .predict import executed_macs
+from .select import choose_level, matching, runnable
+from .stats import paired_ratio
+
+BURST = 5  # timed runs of a program in its turn
+LEAST_ROUNDS = 12
+
+
+def bench(
+    bundle: Bundle,
+    engine: str | None = None,
+    role: str | None = None,
+    threads: int = 1,
+    level: int | None = None,
+    density: float | None = None,
+    rounds: int | None = None,
+    seconds: float = 10.0,
+) -> dict:
+    """Measure the programs of one level; returns {"machine", "rows", "skipped", "warnings"}, rows flat.
+
+    All programs share one process and take turns, so that drifts of the machine hit them alike. Each row has p50_ms
+    and p90_ms of single runs, ratio_to_dense (median of the rounds' ratios to the dense program of the same engine)
+    with its 95 % interval, executed MACs from the masks that occurred, and load_ms, first_ms and peak_rss_mb from a
+    fresh process. Raises `FedgateError` when nothing can run, `UsageError` for unknown names, levels and numbers.
+    """
+    if threads < 1 or (rounds is not None and rounds < 1) or seconds <= 0:
+        raise UsageError("threads and rounds must be at least 1, and seconds more than 0")
+    level = choose_level(bundle.manifest, level, density)
+    wanted = matching(bundle, engine, role, level)
+    programs = runnable(wanted)
+    inputs = bundle.reference().image
+    machine = machine_info()
+    # before anything is loaded here, so that the children find an idle machine
+    loads = [measure_loading(bundle, program, level, threads) for program in programs]
+    loaded = [load_program(bundle, program, threads) for program in programs]
+    masks = [warm_up(program, inputs, level) for program in loaded]
+    others = OtherLoad()
+    times = interleave(loaded, inputs, level, rounds, seconds)
+    busy = others.cores()
+    machine |= {"temperature_after_c": temperature(), "others_busy_cores": busy}
+    rows = [_row(bundle, program, level, threads, times[i], masks[i]) | loads[i] for i, program in enumerate(programs)]
+    _add_ratios(programs, rows, times)
+    skipped = [{"program": p.file, "reason": why_not(p)} for p in wanted if why_not(p)]
+    return {"machine": machine, "rows": rows, "skipped": skipped, "warnings": noise(rows, busy)}
+
+
+def warm_up(loaded: LoadedProgram, inputs: np.ndarray, level: int) -> np.ndarray | None:
+    """Run every input once; the masks, uint8 (n, sum of C_out), or None."""
+    fixed = level if loaded.program.takes_level else None
+    masks = [loaded.run(inputs[i : i + 1], fixed)[1] for i in range(len(inputs))]
+    return None if masks[0] is None else np.concatenate(masks)
+
+
+def interleave(
+    programs: Sequence[LoadedProgram], inputs: np.ndarray, level: int, rounds: int | None, seconds: float
+) -> np.ndarray:
+    """Time the programs in turn; float64 (programs, rounds, BURST), milliseconds.
+
+    Each round takes the next input and starts with the next program. In its turn a program runs once untimed, which
+    brings its weights back into the caches, then BURST times. Lasts `rounds`, or else `seconds` and 12 rounds at least.
+    """
+    clock = time.perf_counter_ns
+    end = time.monotonic() + seconds
+    times = []
+    gc.collect()
+    gc.disable()
+    try:
+        while len(times) < (rounds or LEAST_ROUNDS) or (rounds is None and time.monotonic() < end):
+            turn = len(times)
+            image = inputs[turn % len(inputs)][None]
+            round_times = np.empty((len(programs), BURST))
+            for offset in range(len(programs)):
+                which = (turn + offset) % len(programs)
+                loaded = programs[which]
+                loaded.prepare(image, level if loaded.program.takes_level else None)
+                invoke = loaded.invoke
+                invoke()
+                for run in range(BURST):
+                    start = clock()
+                    invoke()
+                    round_times[which, run] = clock() - start
+            times.append(round_times)
+    finally:
+        gc.enable()
+    return np.stack(times, axis=1) / 1e6
+
+
+def measure_loading(bundle: Bundle, program: Program, level: int, threads: int) -> dict:
+    """load_ms, first_ms and peak_rss_mb of a program in a fresh Python process."""
+    command = [sys.executable, "-m", f"{__package__}.load_probe", str(bundle.path), program.file]
+    child = subprocess.run(
+        [*command, str(level), str(threads)], capture_output=True, text=True, timeout=600, env={**os.environ}
+    )
+    if child.returncode != 0:
+        reason = (child.stderr.strip().splitlines() or ["it was killed"])[-1]
+        raise FedgateError(f"{program.file} does not load in a fresh process: {reason}")
+    return json.loads(child.stdout.splitlines()[-1])
+
+
+def _row(bundle, program, level, threads, times, masks) -> dict:
+    manifest = bundle.manifest
+    return {
+        "runtime": program.engine,
+        "model": manifest.model,
+        "gate": manifest.gate,
+        "input": manifest.shape[-1],
+        "role": program.role,
+        "density": None if program.role == "dense" else manifest.densities[level],
+        "threads": threads,
+        "program": program.file,
+        "rounds": times.shape[0],
+        "p50_ms": float(np.percentile(times, 50)),
+        "p90_ms": float(np.percentile(times, 90)),
+        "ratio_to_dense": None,
+        "ratio_low": None,
+        "ratio_high": None,
+        "executed_macs": round(executed_macs(manifest, program, level, masks)),
+        "dense_macs": macs.total(macs.dense(manifest.layers)),
+    }
+
+
+def _add_ratios(programs, rows, times) -> None:
+    by_round = np.median(times, axis=2)  # (programs, rounds)
+    dense = {program.engine: i for i, program in enumerate(programs) if program.role == "dense"}
+    for i, program in enumerate(programs):
+        if program.engine in dense:
+            ratio, low, high = paired_ratio(by_round[i], by_round[dense[program.engine]])
+            rows[i] |= {"ratio_to_dense": ratio, "ratio_low": low, "ratio_high": high}
+
+
+def noise(rows: Sequence[dict], busy: float | None) -> list[str]:
+    """Reasons, with numbers, not to believe a measurement; empty when there are none."""
+    reasons = []
+    if busy is not None and busy > 0.25:
+        reasons.append(f"other processes kept {busy:.1f} cores busy")
+    for row in rows:
+        spread = row["p90_ms"] / row["p50_ms"]
+        if spread > 1.5:
+            reasons.append(f"{row['program']}: p90 is {spread:.1f} times p50")
+        if row["ratio_to_dense"] is not None:
+            width = (row["ratio_high"] - row["ratio_low"]) / row["ratio_to_dense"]
+            if width > 0.1:
+                reasons.append(f"{row['program']}: the ratio's 95 % interval is {width:.0%} wide")
+    return reasons

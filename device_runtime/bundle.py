@@ -1,0 +1,123 @@
+"""A bundle: a folder NAME.fedgate/ with manifest.json, programs, salience.safetensors and reference.safetensors."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import FedgateError, UsageError
+from .manifest import Manifest, parse_manifest, plain_name, render_manifest
+from .records import load_reference, load_salience
+from .storage import read_file, sha256_file, sync_folder
+
+LARGEST_MANIFEST = 2**24
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files were found and hashed."""
+
+    path: Path
+    manifest: Manifest
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+    def reference(self):
+        """The checked `Reference` of this bundle. Raises `FedgateError`."""
+        return load_reference(self.file("reference.safetensors"), self.manifest)
+
+    def salience(self):
+        """The checked salience records by scope. Raises `FedgateError`."""
+        return load_salience(self.file("salience.safetensors"), self.manifest)
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Load a bundle: check the manifest, and the size and SHA-256 of every file it names.
+
+    Raises `FedgateError` for a folder that is no bundle, a file that is missing, changed, or outside the folder.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FedgateError(f"{path} is not a bundle: no such folder")
+    place = path / "manifest.json"
+    if not place.is_file():
+        raise FedgateError(f"{path} is not a bundle: it has no manifest.json")
+    if place.stat().st_size > LARGEST_MANIFEST:
+        raise FedgateError(f"{place} is larger than {LARGEST_MANIFEST} bytes")
+    manifest = parse_manifest(read_file(place))
+    expected = {program.file: (program.sha256, program.bytes) for program in manifest.programs}
+    for name, (sha256, size) in (expected | manifest.files).items():
+        _check_file(path, name, sha256, size)
+    return Bundle(path, manifest)
+
+
+def _check_file(folder: Path, name: str, sha256: str, size: int) -> None:
+    place = folder / name
+    if place.resolve().parent != folder.resolve():
+        raise FedgateError(f"manifest names {name!r}, which is outside the bundle: it is a link to elsewhere")
+    if not place.is_file():
+        raise FedgateError(f"{folder} has no {name}, which its manifest names")
+    if place.stat().st_size != size or sha256_file(place) != sha256:
+        raise FedgateError(f"{place} was changed after it was written: its SHA-256 does not match the manifest")
+
+
+def write_bundle(path: Path, fields: dict, files: dict[str, bytes | Path], overwrite: bool = False) -> Bundle:
+    """Write a bundle whole or not at all, and return it loaded.
+
+    Args:
+        path: the folder to make; refused if it exists, unless `overwrite` and it is a bundle.
+        fields: the manifest's fields without format, version, files and digest; programs without sha256 and bytes.
+        files: the content of every program and of the two record files, as bytes or as a path to copy.
+    Raises `FedgateError` if the result would not load, `UsageError` if `path` is taken.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists; remove it or choose another name")
+    if path.exists() and not (path / "manifest.json").is_file():
+        raise UsageError(f"{path} exists and is not a bundle, so it is not overwritten")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise FedgateError(f"cannot write {path}: {error.strerror or error}") from error
+    try:
+        folder.chmod(0o755)
+        entries = {}
+        for name, content in files.items():
+            data = content if isinstance(content, bytes) else read_file(content)
+            _write(folder / plain_name(name), data)
+            entries[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        programs = [{**program, **entries.pop(program["file"], {})} for program in fields["programs"]]
+        manifest = render_manifest({**fields, "programs": programs, "files": entries})
+        _write(folder / "manifest.json", manifest)
+        bundle = load_bundle(folder)
+        bundle.reference()
+        bundle.salience()
+        sync_folder(folder)
+        _replace(folder, path)
+        return Bundle(path, bundle.manifest)
+    except OSError as error:
+        raise FedgateError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace(folder: Path, path: Path) -> None:
+    """Move `folder` to `path`. A folder cannot be renamed over a full one, so an old one steps aside first."""
+    aside = folder.with_name(folder.name + ".old")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, aside)
+    os.rename(folder, path)
+    sync_folder(path.parent)
+    shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,121 @@
+"""The device commands: inspect, verify, predict and bench. What they do stands in the modules they call."""
+
+import json
+
+import click
+
+BUNDLE = click.argument("bundle", metavar="NAME.fedgate")
+ENGINE = click.option("--engine", metavar="NAME", help="executorch, litert or onnx; default: all that are installed.")
+ROLE = click.option("--role", metavar="NAME", help="dense, masked, skip or static.")
+LEVEL = click.option("--level", type=int, help="Index of the density; default: the bundle's own.")
+DENSITY = click.option("--density", type=float, help="The density itself, instead of --level.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+
+
+@click.command()
+@BUNDLE
+@JSON
+def inspect(bundle, as_json):
+    """Show what is inside a bundle: programs, hashes, and MACs by layer at every density.
+
+    \b
+    Example:
+      fedgate inspect digits.fedgate
+    """
+    from .bundle import load_bundle
+    from .summary import summarise
+
+    summary = summarise(load_bundle(bundle))
+    if as_json:
+        return _print_json(summary)
+    from .tables import print_summary
+
+    print_summary(summary)
+
+
+@click.command()
+@BUNDLE
+@ENGINE
+@JSON
+def verify(bundle, engine, as_json):
+    """Run every program of a bundle that can run here, against its reference outputs and masks.
+
+    \b
+    Example:
+      fedgate verify digits.fedgate --engine litert
+    """
+    from .bundle import load_bundle
+    from .errors import FedgateError
+    from .verify import verify as verify_bundle
+
+    rows = verify_bundle(load_bundle(bundle), engine)
+    if as_json:
+        _print_json({"bundle": bundle, "programs": rows})
+    else:
+        from .tables import print_verification
+
+        print_verification(rows)
+    wrong = [row for row in rows if row["status"] == "mismatch"]
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise FedgateError(f"{wrong[0]['file']} does not match its reference: {wrong[0]['reason']}{more}")
+
+
+@click.command()
+@BUNDLE
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@ENGINE
+@ROLE
+@LEVEL
+@DENSITY
+@JSON
+def predict(bundle, images, engine, role, level, density, as_json):
+    """Classify pictures, and show which channels of the network ran.
+
+    \b
+    Example:
+      fedgate predict digits.fedgate three.png --density 0.5
+    """
+    from .bundle import load_bundle
+    from .predict import predict as predict_images
+
+    result = predict_images(load_bundle(bundle), images, engine, role, level, density)
+    if as_json:
+        return _print_json(result)
+    from .tables import print_predictions
+
+    print_predictions(result)
+
+
+@click.command()
+@BUNDLE
+@ENGINE
+@ROLE
+@LEVEL
+@DENSITY
+@click.option("--threads", type=int, default=1, show_default=True, help="Threads of each runtime.")
+@click.option("--seconds", type=float, default=10.0, show_default=True, help="How long to measure.")
+@click.option("--rounds", type=int, help="Measure this many rounds instead.")
+@JSON
+def bench(bundle, engine, role, level, density, threads, seconds, rounds, as_json):
+    """Measure the latency of a bundle's programs on this machine, batch 1.
+
+    Programs take turns in one process, and are compared round by round with the dense program of the same engine.
+
+    \b
+    Example:
+      fedgate bench digits.fedgate --engine litert --threads 1
+    """
+    from .bench import bench as bench_bundle
+    from .bundle import load_bundle
+
+    result = bench_bundle(load_bundle(bundle), engine, role, threads, level, density, rounds, seconds)
+    if as_json:
+        return _print_json(result)
+    from .tables import print_bench
+
+    print_bench(result)
+
+
+def _print_json(value) -> None:
+    click.echo(json.dumps(value, indent=1))

@@ -1,0 +1,43 @@
+"""ONNX Runtime, CPU provider."""
+
+from ..bundle import Bundle
+from ..manifest import Program
+from .program import LoadedProgram
+
+
+def import_runtime():
+    import onnxruntime
+
+    return onnxruntime
+
+
+def load(bundle: Bundle, program: Program, threads: int) -> LoadedProgram:
+    return _Onnx(bundle, program, threads)
+
+
+class _Onnx(LoadedProgram):
+    def __init__(self, bundle, program, threads):
+        super().__init__(bundle, program)
+        runtime = import_runtime()
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = runtime.InferenceSession(
+            str(bundle.file(program.file)), options, providers=["CPUExecutionProvider"]
+        )
+        # bound inputs and outputs keep feed dictionaries and their checks out of `invoke`
+        self._binding = self._session.io_binding()
+        for port in program.outputs:
+            self._binding.bind_output(port.name)
+
+    def invoke(self):
+        self._session.run_with_iobinding(self._binding)
+
+    def _set(self, arrays):
+        self._arrays = arrays  # the binding only points at them
+        for port, array in zip(self.program.inputs, arrays, strict=True):
+            self._binding.bind_cpu_input(port.name, array)
+
+    def _get(self):
+        return [array.copy() for array in self._binding.copy_outputs_to_cpu()]

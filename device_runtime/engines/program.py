@@ -1,0 +1,120 @@
+"""What all engines share: a loaded program, its inputs and outputs in canonical form, and how refusals are told."""
+
+import contextlib
+import os
+import sys
+import tempfile
+import warnings
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from ..bundle import Bundle
+from ..errors import FedgateError, UsageError
+from ..manifest import Program
+
+
+class LoadedProgram(ABC):
+    """A program of one engine, ready to run one image at a time.
+
+    `run` is all that most callers need. A benchmark calls `prepare` once and then times `invoke` alone: layouts are
+    converted and checks made in `prepare`, copies of results in `outputs`.
+    """
+
+    def __init__(self, bundle: Bundle, program: Program):
+        self.program = program
+        self._shape = bundle.manifest.shape
+        self._levels = len(bundle.manifest.densities)
+
+    def run(self, image: np.ndarray, level: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Run one normalised image, float32 (1, C, H, W), at `level` (an index into the manifest's densities).
+
+        Returns logits float32 (1, classes), and for programs that take a level their masks, uint8 (1, sum of C_out).
+        Raises `UsageError` for an image or level that does not fit, `FedgateError` when the runtime fails.
+        """
+        with runtime_errors(f"{self.program.engine} failed to run {self.program.file}"):
+            self.prepare(image, level)
+            self.invoke()
+            return self.outputs()
+
+    def prepare(self, image: np.ndarray, level: int | None = None) -> None:
+        """Set the inputs of the next `invoke`; same arguments and errors as `run`."""
+        if image.shape != self._shape or image.dtype != np.float32:
+            raise UsageError(
+                f"{self.program.file} takes float32 {list(self._shape)}, not {image.dtype} {list(image.shape)}"
+            )
+        values = {"image": image}
+        if self.program.takes_level:
+            if level is None or not 0 <= level < self._levels:
+                raise UsageError(f"{self.program.file} takes a level from 0 to {self._levels - 1}, not {level}")
+            values["level"] = np.array([level], np.int32)
+        elif level not in (None, self.program.level):
+            raise UsageError(f"{self.program.file} is a {self.program.role} program and cannot run level {level}")
+        if self.program.inputs[0].layout == "NHWC":
+            values["image"] = image.transpose(0, 2, 3, 1)
+        self._set([np.ascontiguousarray(values[port.name]) for port in self.program.inputs])
+
+    @abstractmethod
+    def invoke(self) -> None:
+        """Run the program on the prepared inputs; nothing else, so that it can be timed."""
+
+    def outputs(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Copies of what the last `invoke` returned: logits, and masks or None."""
+        arrays = self._get()
+        for port, array in zip(self.program.outputs, arrays, strict=True):
+            if array.shape != port.shape or array.dtype != port.dtype:
+                raise FedgateError(
+                    f"{self.program.file} returned {array.dtype} {list(array.shape)} for '{port.name}'; "
+                    f"its manifest says {port.dtype} {list(port.shape)}"
+                )
+        return arrays[0], arrays[1] if self.program.takes_level else None
+
+    @abstractmethod
+    def _set(self, arrays: list[np.ndarray]) -> None:
+        """Hand over the inputs, in the manifest's order."""
+
+    @abstractmethod
+    def _get(self) -> list[np.ndarray]:
+        """Copies of the outputs, in the manifest's order."""
+
+
+@contextlib.contextmanager
+def runtime_errors(what: str):
+    """Turn whatever a runtime raises into one `FedgateError` that begins with `what`; our own errors pass."""
+    try:
+        yield
+    except FedgateError:
+        raise
+    except Exception as error:
+        raise FedgateError(f"{what}: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+@contextlib.contextmanager
+def quiet_loading(what: str):
+    """`runtime_errors` while a runtime is imported or loads a program, without its chatter.
+
+    Runtimes write banners and CPU probes straight to file descriptor 2. They are dropped, but when loading fails, the
+    last line goes into the error, since there the real reason often stands.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as caught, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        terminal = os.dup(2)
+        os.dup2(caught.fileno(), 2)
+        try:
+            with runtime_errors(what):
+                yield
+        except FedgateError as error:
+            lines = _last_lines(caught)
+            raise FedgateError(f"{error} ({lines})" if lines else str(error)) from error.__cause__ or error
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def _last_lines(file) -> str:
+    sys.stderr.flush()
+    file.seek(0)
+    lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""

@@ -1,0 +1,50 @@
+"""Loads one program in this fresh process and prints what that cost, as JSON; `bench` starts it.
+
+python -m fedgate.device_runtime.load_probe BUNDLE FILE LEVEL THREADS
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+from .bundle import load_bundle
+from .engines import import_runtime, load_program
+
+
+def peak_rss_mb() -> float:
+    """Peak resident memory of this process in MB (10^6 bytes).
+
+    Not getrusage where it can be avoided: on Linux its maximum survives exec, so a child of a large process reports
+    its parent's size.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    except OSError:
+        pass
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def main(path: str, file: str, level: int, threads: int) -> dict:
+    bundle = load_bundle(Path(path))
+    program = next(program for program in bundle.manifest.programs if program.file == file)
+    image = bundle.reference().image[:1]
+    import_runtime(program.engine)
+    start = time.perf_counter()
+    loaded = load_program(bundle, program, threads)
+    ready = time.perf_counter()
+    loaded.run(image, level if program.takes_level else None)
+    first = time.perf_counter()
+    return {
+        "load_ms": (ready - start) * 1e3,
+        "first_ms": (first - ready) * 1e3,
+        "peak_rss_mb": peak_rss_mb(),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))

@@ -1,0 +1,90 @@
+"""Classes of pictures, and which channels of the network ran for them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from . import macs
+from .bundle import Bundle
+from .engines import load_program
+from .images import load_image
+from .manifest import Manifest, Program
+from .select import best, choose_level, matching, runnable
+
+
+def predict(
+    bundle: Bundle,
+    images: Sequence[Path],
+    engine: str | None = None,
+    role: str | None = None,
+    level: int | None = None,
+    density: float | None = None,
+) -> dict:
+    """Classify pictures with one program, by default the one that shows most and loads fastest.
+
+    Returns a JSON object: the program, and by picture its top class, all probabilities, executed MACs with their share
+    of the dense network's, and for programs with masks the open channels of every gated layer. Raises `FedgateError`
+    for an unreadable picture or when nothing can run, `UsageError` for unknown names and levels.
+    """
+    manifest = bundle.manifest
+    level = choose_level(manifest, level, density)
+    program = best(runnable(matching(bundle, engine, role, level)))
+    inputs = [load_image(path, manifest) for path in images]
+    loaded = load_program(bundle, program)
+    rows = []
+    for path, image in zip(images, inputs, strict=True):
+        logits, open = loaded.run(image, level if program.takes_level else None)
+        rows.append({"image": str(path), **describe(manifest, program, level, logits[0], open)})
+    return {
+        "model": manifest.model,
+        "engine": program.engine,
+        "role": program.role,
+        "program": program.file,
+        "density": None if program.role == "dense" else manifest.densities[level],
+        "images": rows,
+    }
+
+
+def describe(manifest: Manifest, program: Program, level: int, logits: np.ndarray, open: np.ndarray | None) -> dict:
+    """One prediction from logits (classes,) and masks (1, sum of C_out) or None, as a JSON object."""
+    probabilities = softmax(logits)
+    top = int(probabilities.argmax())
+    dense = macs.total(macs.dense(manifest.layers))
+    executed = executed_macs(manifest, program, level, open)
+    layers = []
+    if open is not None:
+        for layer in macs.gated(manifest.layers):
+            mask = open[0, macs.mask_slices(manifest.layers)[layer.name]]
+            layers.append({"layer": layer.name, "channels": layer.out_channels, "open": np.flatnonzero(mask).tolist()})
+    return {
+        "class": manifest.labels[top],
+        "probability": float(probabilities[top]),
+        "probabilities": dict(zip(manifest.labels, map(float, probabilities), strict=True)),
+        "executed_macs": round(executed),
+        "share_of_dense": executed / dense if dense else 1.0,
+        "layers": layers,
+    }
+
+
+def executed_macs(manifest: Manifest, program: Program, level: int, open: np.ndarray | None) -> float:
+    """MACs that the method asks for: from the masks (N, sum of C_out; their mean), else nominal, else dense."""
+    if open is not None:
+        return float(np.mean(macs.total(macs.executed(manifest.layers, open))))
+    if program.role == "static":
+        return macs.total(macs.nominal(manifest.layers, manifest.densities[level]))
+    return macs.total(macs.dense(manifest.layers))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities float64 (classes,) of logits (classes,)."""
+    powers = np.exp(logits.astype(np.float64) - logits.max())
+    return powers / powers.sum()
+
+
+def strip(open: Sequence[int], channels: int, cells: int = 64) -> str:
+    """A bar of at most `cells` characters; each shows by its height the open share of its group of channels."""
+    mask = np.zeros(channels)
+    mask[list(open)] = 1
+    groups = np.array_split(mask, min(cells, channels))
+    return "".join("·▁▂▃▄▅▆▇█"[int(np.ceil(group.mean() * 8))] for group in groups)

@@ -1,0 +1,132 @@
+"""What the commands print for people: rich tables on stdout."""
+
+import sys
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from .predict import strip
+
+
+def console() -> Console:
+    """Plain text, no markup: names come from files. Piped output is wide, so that no cell is folded."""
+    width = None if sys.stdout.isatty() else 200
+    return Console(markup=False, highlight=False, emoji=False, width=width)
+
+
+def table(*columns: str, title: str | None = None, right: int = 0) -> Table:
+    """A table whose last `right` columns are numbers."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    made.show_header = any(columns)
+    for index, column in enumerate(columns):
+        made.add_column(column, justify="right" if index >= len(columns) - right else "left")
+    return made
+
+
+def print_summary(summary: dict) -> None:
+    out = console()
+    facts = table("", "", title=f"{summary['model']}, gate {summary['gate']}, width {summary['width']:g}")
+    facts.add_row("dataset", f"{summary['dataset']}, {len(summary['labels'])} classes")
+    facts.add_row("input", " x ".join(map(str, summary["input"]["shape"])) + " (NCHW)")
+    default = summary["default_level"]
+    facts.add_row(
+        "densities", ", ".join(f"{d:g}{' *' if i == default else ''}" for i, d in enumerate(summary["densities"]))
+    )
+    for scope, samples in summary["salience"].items():
+        facts.add_row(f"salience of {scope}", f"{sum(samples)} samples")
+    for key, value in summary["training"].items():
+        facts.add_row(key, str(value))
+    out.print(facts)
+    programs = table("program", "engine", "role", "density", "kernel", "sha256", "bytes", right=1)
+    for program in summary["programs"]:
+        density = "" if program["level"] is None else f"{summary['densities'][program['level']]:g}"
+        kernel = "needed" if program["needs_kernel"] else ""
+        programs.add_row(
+            program["file"],
+            program["engine"],
+            program["role"],
+            density,
+            kernel,
+            program["sha256"][:12],
+            f"{program['bytes']:,}",
+        )
+    out.print(programs)
+    heads = [f"at {density:g}" for density in summary["densities"]]
+    layers = table("layer", "channels", "gate", "dense MACs", *heads, right=1 + len(heads))
+    for layer in summary["layers"]:
+        numbers = [f"{count:,}" for count in (layer["dense_macs"], *layer["nominal_macs"])]
+        layers.add_row(layer["name"], "{} > {}".format(*layer["channels"]), "yes" if layer["gate"] else "", *numbers)
+    layers.add_section()
+    layers.add_row("all", "", "", *[f"{n:,}" for n in (summary["dense_macs"], *summary["nominal_macs"])])
+    layers.add_row("share of dense", "", "", "1", *[f"{share:.3f}" for share in summary["share_of_dense"]])
+    out.print(layers)
+
+
+def print_verification(rows: list[dict]) -> None:
+    made = table("program", "result", "compared", "max error", "close calls", "", right=0)
+    for row in rows:
+        error = "" if row["max_error"] is None else f"{row['max_error']:.1e}"
+        calls = f"{row['close_calls']} of {row['decisions']}" if row["decisions"] else ""
+        compared = f"{row['compared']} of {row['runs']}" if row["runs"] else ""
+        made.add_row(row["file"], row["status"], compared, error, calls, row["reason"] or "")
+    console().print(made)
+
+
+def print_predictions(result: dict) -> None:
+    out = console()
+    density = "" if result["density"] is None else f", density {result['density']:g}"
+    out.print(f"{result['model']}, {result['program']} ({result['engine']} {result['role']}{density})")
+    for image in result["images"]:
+        out.print(
+            f"\n{image['image']}: {image['class']} ({image['probability']:.1%}), "
+            f"{image['executed_macs']:,} MACs, {image['share_of_dense']:.1%} of dense"
+        )
+        if image["layers"]:
+            made = table("layer", "open", "channels")
+            for layer in image["layers"]:
+                bar = strip(layer["open"], layer["channels"])
+                made.add_row(layer["layer"], f"{len(layer['open'])}/{layer['channels']}", bar)
+            out.print(made)
+
+
+def print_bench(result: dict) -> None:
+    out = console()
+    facts = [_fact(key, value) for key, value in result["machine"].items() if value is not None]
+    out.print(", ".join(facts))
+    made = table(
+        *("program", "runtime", "role", "density", "p50 ms", "p90 ms", "ratio to dense (95 %)", "MACs", "of dense"),
+        *("load ms", "first ms", "peak MB"),
+        title=f"batch 1, {result['rows'][0]['threads']} thread(s), {result['rows'][0]['rounds']} rounds",
+        right=8,
+    )
+    for row in result["rows"]:
+        ratio = ""
+        if row["ratio_to_dense"] is not None:
+            ratio = f"{row['ratio_to_dense']:.3f} ({row['ratio_low']:.3f} to {row['ratio_high']:.3f})"
+        made.add_row(
+            row["program"],
+            row["runtime"],
+            row["role"],
+            "" if row["density"] is None else f"{row['density']:g}",
+            f"{row['p50_ms']:.3f}",
+            f"{row['p90_ms']:.3f}",
+            ratio,
+            f"{row['executed_macs']:,}",
+            f"{row['executed_macs'] / row['dense_macs']:.1%}" if row["dense_macs"] else "",
+            f"{row['load_ms']:.1f}",
+            f"{row['first_ms']:.2f}",
+            f"{row['peak_rss_mb']:.0f}",
+        )
+    out.print(made)
+    for entry in result["skipped"]:
+        out.print(f"skipped {entry['program']}: {entry['reason']}")
+    for warning in result["warnings"]:
+        out.print(f"too noisy to believe: {warning}")
+
+
+def _fact(key: str, value) -> str:
+    """A number needs its name; a text tells what it is, but for the governor's."""
+    if isinstance(value, str) and key != "governor":
+        return value
+    return f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"

@@ -1,0 +1,95 @@
+"""Lowering an exported network to each runtime's file.
+
+A network takes an image batch (1, C, H, W), and a level, int32 (1,), where it has one. Each function returns the
+program's bytes. The libraries write much to the terminal, of which nothing is for the user.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+
+from fedgate.device_runtime.errors import FedgateError
+
+
+@contextlib.contextmanager
+def quiet():
+    """Keep what libraries print, also from C++, away from the terminal; it is shown where they fail."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    with tempfile.TemporaryFile() as captured, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        os.dup2(captured.fileno(), 1)
+        os.dup2(captured.fileno(), 2)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                yield
+        finally:
+            for number, copy in zip((1, 2), saved, strict=True):
+                os.dup2(copy, number)
+                os.close(copy)
+            logging.disable(logging.NOTSET)
+
+
+def to_executorch(network, inputs):
+    """ExecuTorch, with everything that XNNPACK takes delegated to it. Images are NCHW."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    exported = torch.export.export(network, inputs)
+    lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+    return lowered.to_executorch().buffer
+
+
+def to_litert(network, inputs):
+    """LiteRT (TFLite); XNNPACK takes its part when the file is loaded. Images are NHWC."""
+    import litert_torch
+
+    image, *rest = inputs
+    converted = litert_torch.convert(
+        litert_torch.to_channel_last_io(network, args=[0]), (image.permute(0, 2, 3, 1).contiguous(), *rest)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "program.tflite")
+        converted.export(str(path))
+        return path.read_bytes()
+
+
+def to_onnx(network, inputs):
+    """ONNX for ONNX Runtime. Images are NCHW."""
+    names = ["image", "level"][: len(inputs)]
+    outputs = ["logits", "open"][: len(inputs)]
+    program = torch.onnx.export(network, inputs, dynamo=True, input_names=names, output_names=outputs, verbose=False)
+    return program.model_proto.SerializeToString()
+
+
+# engine -> (file suffix, layout of its images, the function that lowers to it, what `pip install` needs)
+LOWERINGS = {
+    "executorch": ("pte", "NCHW", to_executorch, "executorch"),
+    "litert": ("tflite", "NHWC", to_litert, "litert-torch"),
+    "onnx": ("onnx", "NCHW", to_onnx, "onnxscript"),
+}
+
+
+@torch.no_grad()
+def lower(network, engine, shape, has_level):
+    """Lower a network for images of shape (C, H, W) to an engine's file; returns its bytes."""
+    _, _, function, package = LOWERINGS[engine]
+    inputs = (torch.zeros(1, *shape),)
+    if has_level:
+        inputs = (*inputs, torch.zeros(1, dtype=torch.int32))
+    try:
+        with quiet():
+            return bytes(function(network, inputs))
+    except ImportError as error:
+        raise FedgateError(
+            f"cannot export to {engine}: {error.name} is not installed (pip install 'fedgate[export]', for {package})"
+        ) from error

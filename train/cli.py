@@ -1,0 +1,76 @@
+"""`fedgate train` and `fedgate evaluate`."""
+
+import json
+
+import click
+
+
+def floats(ctx, param, value):
+    """A comma-separated list of numbers."""
+    try:
+        return None if value is None else tuple(float(part) for part in value.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"'{value}' is no list of numbers such as 0.25,0.5,1.0") from error
+
+
+@click.command(short_help="Train a gated network federatedly.")
+@click.option("--out", type=click.Path(), metavar="RUN", help="New run directory.")
+@click.option("--resume", type=click.Path(), metavar="RUN", help="Continue this run after any interruption.")
+@click.option("--data", metavar="NAME", help="digits, a folder (parquet in the Hugging Face hub's layout, or images by class), a hub name, or cifar-10-binary.tar.gz.  [digits]")  # fmt: skip
+@click.option("--label", metavar="COLUMN", help="The column to predict, where the data has several.")
+@click.option("--group", metavar="COLUMN", help="The column of natural ids for the partition `natural`.")
+@click.option("--image-size", type=click.IntRange(1), help="Resize every image to this many pixels square.")
+@click.option("--clients", type=int, help="Number of clients.  [8]")
+@click.option("--partition", metavar="SCHEME", help="iid, dirichlet:ALPHA, classes:K or natural.  [dirichlet:0.3]")
+@click.option("--model", help="cnn, resnet20, resnet32, resnet56, resnet18, vgg11 or vgg16.  [cnn]")
+@click.option("--width", type=float, help="Channels of a slim network, as a fraction.  [1.0]")
+@click.option("--gate", help="paper, fbs, scale or none.  [paper]")
+@click.option("--density", callback=floats, metavar="R[,R...]", help="Kept fraction of channels; several make one network with a dial.  [0.5]")  # fmt: skip
+@click.option("--density-schedule", type=float, metavar="SHARE", help="Share of the rounds over which the density falls from 1.  [0.5]")  # fmt: skip
+@click.option("--rounds", type=int, help="Rounds of federated training.  [20]")
+@click.option("--local-epochs", type=int, help="Epochs of a client in a round.  [2]")
+@click.option("--batch-size", type=int, help="Images a step.  [32]")
+@click.option("--lr", type=float, help="Learning rate at the first round.  [0.1]")
+@click.option("--lr-schedule", help="cosine or constant, over the rounds.  [cosine]")
+@click.option("--momentum", type=float, help="Of SGD; starts anew each round.  [0.9]")
+@click.option("--weight-decay", type=float, help="Of SGD.  [0.0005]")
+@click.option("--clip-norm", type=float, help="Largest gradient norm of a step; 0 clips nothing.  [1.0]")
+@click.option("--augment", help="none, crop, crop-flip or auto (by data).  [auto]")
+@click.option("--precision", help="fp32, bf16 or auto (bf16 where the hardware has it).  [auto]")
+@click.option("--device", help="cpu, cuda or auto.  [auto]")
+@click.option("--seed", type=int, help="Of everything random.  [0]")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; the result is the same with any number.")  # fmt: skip
+@click.option("--quiet", is_flag=True, help="No progress.")
+def train(out, resume, workers, quiet, **options):
+    """Train a gated network federatedly, with non-IID clients simulated on this machine.
+
+    \b
+    Example:
+      fedgate train --model resnet20 --data ./cifar10 --clients 10 --density 0.5 --workers 2 --out runs/first
+      fedgate train --resume runs/first
+    """
+    from .session import run_training
+
+    run_training(out, resume, workers, quiet, {k: v for k, v in options.items() if v is not None})
+
+
+@click.command(short_help="Accuracy by density and by client, and MACs, of a run.")
+@click.argument("run", type=click.Path())
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def evaluate(run, workers, as_json):
+    """Evaluate a run on its test set: accuracy and executed MACs at each density, and every client's accuracy.
+
+    A client's accuracy is that of each class weighted by how much of it the client holds.
+
+    \b
+    Example:
+      fedgate evaluate runs/first
+    """
+    from .session import evaluate_run, evaluation_tables
+
+    result = evaluate_run(run, workers)
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        evaluation_tables(result)

@@ -1,0 +1,130 @@
+"""A client's share of a round: local SGD from the server's tensors on the client's own examples."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .augment import augment, normalise
+from .salience import SalienceCollector, SalienceRecord
+
+
+@dataclass(frozen=True)
+class LocalPlan:
+    """What the server asks of its clients in a round; densities are those of this round, one a level."""
+
+    densities: tuple[float, ...]
+    epochs: int
+    batch_size: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip_norm: float
+    augment: str
+    precision: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class LocalResult:
+    """loss and accuracy: means over the examples of the last local epoch, as they were trained on."""
+
+    salience: SalienceRecord
+    loss: float
+    accuracy: float
+    steps: int
+
+
+def resolve_precision(name, device):
+    """ "auto" is bf16 where the hardware multiplies it, else fp32: emulated bf16 is many times slower than fp32."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and has_fast_bf16() else "fp32"
+
+
+def has_fast_bf16():
+    """Whether this CPU has bfloat16 dot products (AVX-512 BF16, AMX; on ARM the library's own check decides)."""
+    capabilities = torch.cpu.get_capabilities()
+    if capabilities.get("architecture") == "x86_64":
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return True
+
+
+def batches(count, size, generator):
+    """A random order of `count` examples cut into even batches of at most `size`: int64 index tensors.
+
+    Even ones, since a last batch of one example has no variance for a batch norm.
+    """
+    order = torch.randperm(count, generator=generator)
+    return torch.tensor_split(order, -(-count // size))
+
+
+def client_seed(seed, round_index, client):
+    """An independent seed for each round and client, the same whoever asks, so that nothing random needs saving."""
+    return int(np.random.SeedSequence([seed, round_index, client]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def train_locally(network, images, labels, statistics, plan: LocalPlan) -> LocalResult:
+    """Train `network` in place on one client's examples.
+
+    images: uint8 (n, C, H, W); labels: int64 (n,); statistics: (mean, std) of the data, C floats each.
+    With several levels each batch draws one; the highest learns from the labels, the others from the labels and from
+    what the highest says of the same batch (J. Yu and T. Huang, "Universally Slimmable Networks", ICCV 2019, 3.3).
+    """
+    device = next(network.parameters()).device
+    torch.manual_seed(plan.seed)  # dropout, where a network has any
+    generator = torch.Generator().manual_seed(plan.seed)
+    network.train()
+    network.set_densities(plan.densities)
+    optimizer = torch.optim.SGD(
+        [p for p in network.parameters() if p.requires_grad],
+        lr=plan.lr,
+        momentum=plan.momentum,
+        weight_decay=plan.weight_decay,
+    )
+    top, steps = len(plan.densities) - 1, 0
+    for _ in range(plan.epochs):
+        collector, loss_sum, correct = SalienceCollector(network), 0.0, 0
+        for chosen in batches(len(labels), plan.batch_size, generator):
+            x = augment(images[chosen].to(device), plan.augment, generator)
+            x = normalise(x, *statistics).contiguous(memory_format=torch.channels_last)
+            y = labels[chosen].to(device)
+            network.level = int(torch.randint(top + 1, (), generator=generator)) if top else 0
+            with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
+                teacher = None if network.level == top else teach(network, x, top)
+                logits = network(x)
+                loss = objective(network, logits, y, teacher)
+            collector.add()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if plan.clip_norm:
+                torch.nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
+            optimizer.step()
+            loss_sum += loss.detach() * len(y)
+            correct += (logits.detach().argmax(1) == y).sum()
+            steps += 1
+    count = max(1, len(labels))
+    return LocalResult(collector.record(), float(loss_sum) / count, float(correct) / count, steps)
+
+
+@torch.no_grad()
+def teach(network, x, top):
+    """The highest level's logits for a batch, leaving its running statistics as they were."""
+    level, network.level = network.level, top
+    network.eval()
+    logits = network(x)
+    network.train()
+    network.level = level
+    return logits
+
+
+def objective(network, logits, labels, teacher):
+    """Cross-entropy, half of it distilled from the teacher's logits (N, classes) where there is a teacher."""
+    loss = F.cross_entropy(logits.float(), labels)
+    if teacher is not None:
+        targets = teacher.float().softmax(1)
+        loss = 0.5 * loss + 0.5 * F.cross_entropy(logits.float(), targets)
+    return loss + network.penalty()

@@ -1,0 +1,83 @@
+"""Every option of a training run, resolved and checked; what `config.json` of a run directory holds."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+from fedgate.device_runtime.errors import UsageError, choose
+
+from .gates import check_gate
+
+SCHEDULES = ("cosine", "constant")
+PRECISIONS = ("auto", "fp32", "bf16")
+AUGMENTATIONS = ("auto", "none", "crop", "crop-flip")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One field for each option of `fedgate train` that a run's result depends on."""
+
+    data: str = "digits"
+    label: str | None = None
+    group: str | None = None
+    image_size: int | None = None
+    clients: int = 8
+    partition: str = "dirichlet:0.3"
+    model: str = "cnn"
+    width: float = 1.0
+    gate: str = "paper"
+    density: tuple[float, ...] = (0.5,)
+    density_schedule: float = 0.5
+    rounds: int = 20
+    local_epochs: int = 2
+    batch_size: int = 32
+    lr: float = 0.1
+    lr_schedule: str = "cosine"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    clip_norm: float = 1.0
+    augment: str = "auto"
+    precision: str = "auto"
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self):
+        object.__setattr__(self, "density", tuple(float(d) for d in self.density))
+        if self.gate in ("none", "scale") and self.density == TrainConfig.density:
+            object.__setattr__(self, "density", (1.0,))  # the default density is meant for gates that close channels
+        check_gate(self.gate, self.density)
+        choose("learning-rate schedule", self.lr_schedule, SCHEDULES)
+        choose("precision", self.precision, PRECISIONS)
+        choose("augmentation", self.augment, AUGMENTATIONS)
+        for name, low, high in (
+            ("clients", 1, 100_000),
+            ("rounds", 1, 1_000_000),
+            ("local_epochs", 1, 10_000),
+            ("batch_size", 1, 1_000_000),
+            ("lr", 1e-12, 1e3),
+            ("momentum", 0.0, 0.9999),
+            ("weight_decay", 0.0, 1.0),
+            ("clip_norm", 0.0, 1e9),
+            ("density_schedule", 0.0, 1.0),
+            ("seed", 0, 2**32 - 1),
+        ):
+            if not low <= getattr(self, name) <= high:
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} {getattr(self, name)} is out of range: {low} to {high}")
+
+    def to_json(self):
+        """Canonical JSON text: equal configurations give equal bytes."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1)
+
+    @classmethod
+    def from_json(cls, text):
+        """The inverse of `to_json`; anything else is a `UsageError`."""
+        try:
+            fields = json.loads(text)
+            known = {field.name for field in dataclasses.fields(cls)}
+            if set(fields) != known:
+                odd = sorted(set(fields) ^ known)
+                raise UsageError(f"the configuration lacks or does not know: {', '.join(odd)}")
+            return cls(**fields)
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"the configuration is damaged: {error}") from error

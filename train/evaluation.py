@@ -1,0 +1,85 @@
+"""Evaluation: accuracy, executed MACs and masks of a network on a test set, level by level."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from fedgate.device_runtime import macs
+
+from .augment import normalise
+from .salience import SalienceCollector, SalienceRecord
+
+CHUNK = 250  # images a task; fixed, so that sums are the same however many workers share the tasks
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """correct, total: (levels, classes) counts; loss: (levels,) sums; executed: (levels,) sums of MACs."""
+
+    correct: np.ndarray
+    total: np.ndarray
+    loss: np.ndarray
+    executed: np.ndarray
+    salience: SalienceRecord
+
+    def __add__(self, other):
+        fields = ("correct", "total", "loss", "executed", "salience")
+        return Evaluation(*(getattr(self, name) + getattr(other, name) for name in fields))
+
+    @property
+    def images(self):
+        return self.total.sum(1)
+
+    def accuracy(self):
+        """(levels,) fractions."""
+        return self.correct.sum(1) / np.maximum(1, self.images)
+
+    def client_accuracy(self, class_table):
+        """Accuracy a client would see: that of each class, weighted by how often the client holds it.
+
+        class_table: (clients, classes) examples. Exact where clients differ in their labels alone, as after a
+        partition by label. Returns (levels, clients).
+        """
+        by_class = self.correct / np.maximum(1, self.total)
+        share = class_table / np.maximum(1, class_table.sum(1, keepdims=True))
+        return by_class @ share.T
+
+
+@torch.no_grad()
+def evaluate(network, images, labels, statistics, precision, classes) -> Evaluation:
+    """Evaluate every level on a chunk: images uint8 (n, C, H, W), labels int64 (n,)."""
+    device = next(network.parameters()).device
+    network.eval()
+    network.set_densities(network.densities)
+    levels = len(network.densities)
+    correct, total = np.zeros((levels, classes), np.int64), np.zeros((levels, classes), np.int64)
+    loss, executed = np.zeros(levels), np.zeros(levels, np.int64)
+    collector = SalienceCollector(network)
+    x = normalise(images.to(device), *statistics).contiguous(memory_format=torch.channels_last)
+    y = labels.to(device)
+    for level in range(levels):
+        network.level = level
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits = network(x).float()
+        collector.add()
+        hit = logits.argmax(1) == y
+        correct[level] = torch.bincount(y[hit], minlength=classes).cpu().numpy()
+        total[level] = torch.bincount(y, minlength=classes).cpu().numpy()
+        loss[level] = F.cross_entropy(logits, y, reduction="sum").item()
+        executed[level] = executed_macs(network, len(y)).sum()
+    return Evaluation(correct, total, loss, executed, collector.record())
+
+
+def executed_macs(network, count):
+    """MACs that the masks of the last forward pass of `count` images ask for: int64 (count,)."""
+    if not network.gates:
+        return np.full(count, sum(macs.dense(network.layers).values()), np.int64)
+    opened = network.open().to(torch.uint8).cpu().numpy()
+    return sum(macs.executed(network.layers, opened).values())
+
+
+def chunks(count):
+    """Slices that cover a test set of `count` images."""
+    return [slice(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]

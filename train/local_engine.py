@@ -1,0 +1,148 @@
+"""The `local` engine: all clients of a run on this machine, one after the other or shared among worker processes.
+
+Each task computes with one thread, also with one worker and in evaluation, so that any number of workers gives the
+same bytes. A task starts from nothing but the server's tensors and a seed.
+"""
+
+import functools
+import multiprocessing.connection
+import operator
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+import torch
+
+from fedgate.device_runtime.errors import FedgateError
+from fedgate.device_runtime.update import Update, UpdateSpec, decode_update, encode_update
+
+from .client import LocalPlan, train_locally
+from .evaluation import Evaluation, chunks, evaluate
+from .network import load_tensors, network_tensors
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What a client's training gives the server: the update blob, and figures for the log alone."""
+
+    client: int
+    blob: bytes
+    loss: float
+    accuracy: float
+    cpu_seconds: float
+    seconds: float
+
+
+class Trainer:
+    """One network and the data, in whichever process: trains a client or evaluates a chunk of the test set."""
+
+    def __init__(self, network, data, parts, precision, run):
+        self.network = network.to(memory_format=torch.channels_last)
+        self.data, self.parts, self.precision, self.run = data, parts, precision, run
+        self.statistics = (data.mean, data.std)
+
+    def train(self, client, download, spec: UpdateSpec, plan: LocalPlan) -> TaskResult:
+        started, cpu = time.perf_counter(), time.process_time()
+        base = decode_update(download, spec)
+        load_tensors(self.network, base.values)
+        chosen = torch.from_numpy(self.parts[client])
+        images, labels = self.data.train_images[chosen], self.data.train_labels[chosen]
+        result = train_locally(self.network, images, labels, self.statistics, plan)
+        record = result.salience
+        blob = encode_update(
+            Update(
+                run=self.run,
+                base_round=base.base_round,
+                base_hash=base.base_hash,
+                client=client,
+                examples=len(labels),
+                local_steps=result.steps,
+                samples=tuple(int(n) for n in record.samples),
+                values=network_tensors(self.network),
+                opened=record.opened,
+                strength=record.strength,
+            )
+        )
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
+        return TaskResult(client, blob, result.loss, result.accuracy, cpu_seconds, seconds)
+
+    def evaluate(self, tensors, part: slice) -> Evaluation:
+        load_tensors(self.network, tensors)
+        images, labels = self.data.test_images[part], self.data.test_labels[part]
+        return evaluate(self.network, images, labels, self.statistics, self.precision, len(self.data.labels))
+
+
+class LocalEngine:
+    """Runs tasks on one `Trainer` in this process, or on one in each of several worker processes.
+
+    build: makes the network; a picklable callable, as workers build their own.
+    """
+
+    def __init__(self, build, data, parts, precision, run, workers=1):
+        torch.set_num_threads(1)
+        self.pool = self.trainer = None
+        self.test_count = len(data.test_labels)
+        if workers == 1:
+            self.trainer = Trainer(build(), data, parts, precision, run)
+        else:
+            context = torch.multiprocessing.get_context("spawn")
+            arguments = (build, data, parts, precision, run)
+            self.pool = ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=arguments)
+
+    def train(self, clients, download, spec, plan_of):
+        """Train each client from the download blob; yields a `TaskResult` for each, in the order of `clients`.
+
+        plan_of: client -> its `LocalPlan`.
+        """
+        arguments = [(client, download, spec, plan_of(client)) for client in clients]
+        yield from self._map("train", arguments)
+
+    def evaluate(self, tensors) -> Evaluation:
+        """Evaluate the whole test set."""
+        parts = self._map("evaluate", [(tensors, part) for part in chunks(self.test_count)])
+        return functools.reduce(operator.add, parts)
+
+    def _map(self, method, arguments):
+        if self.trainer:
+            for each in arguments:
+                yield getattr(self.trainer, method)(*each)
+            return
+        futures = [self.pool.submit(run_task, method, each) for each in arguments]
+        try:
+            for future in futures:
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise FedgateError("a worker process died (out of memory?); continue with --resume") from error
+
+    def close(self):
+        """Stop the workers at once, whatever they are doing."""
+        if self.pool:
+            processes = list((self.pool._processes or {}).values())
+            self.pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
+
+
+_trainer = None  # a worker process's own
+
+
+def start_worker(build, data, parts, precision, run):
+    global _trainer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
+    threading.Thread(target=exit_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    _trainer = Trainer(build(), data, parts, precision, run)
+
+
+def exit_with_parent():
+    """A worker whose parent was killed would wait for its next task for ever."""
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def run_task(method, arguments):
+    return getattr(_trainer, method)(*arguments)

@@ -1,0 +1,161 @@
+"""Gated networks: any network of convolutions, batch norms and ReLUs, with its convolutions turned into gated units."""
+
+import copy
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from fedgate.device_runtime.errors import FedgateError, UsageError
+from fedgate.device_runtime.macs import Layer
+
+from .gates import FBS_PENALTY, check_gate
+from .graph import closers, is_conv, is_norm, module_of, trace, ungated_convs
+from .models import build
+from .units import make_unit
+
+
+class GatedNetwork(nn.Module):
+    """A network whose every convolution is a `ConvUnit`; images (N, C, H, W) -> logits (N, classes).
+
+    layers: the convolutions and linear layers in the order of computation, as `device_runtime.macs.Layer`.
+    densities: the kept fraction of each level, increasing. `level` says which one a forward pass uses.
+    """
+
+    def __init__(self, body: fx.GraphModule, layers: list[Layer], gate: str, densities, shape):
+        super().__init__()
+        self.shape = tuple(shape)  # of one image: (C, H, W)
+        self.body = body
+        self.layers = layers
+        self.gate = gate
+        self.densities = tuple(densities)
+        self.level = len(self.densities) - 1
+        self.units = {layer.name: body.get_submodule(layer.name) for layer in layers if layer.kind == "conv"}
+        self.gates = {name: unit.gate for name, unit in self.units.items() if unit.gate is not None}
+
+    def forward(self, images):
+        for unit in self.units.values():
+            unit.level = self.level
+        return self.body(images)
+
+    def set_densities(self, densities):
+        """Set what each level keeps just now: a density schedule differs from `self.densities` for a while."""
+        for gate in self.gates.values():
+            gate.set_densities(densities)
+
+    def open(self):
+        """The masks of the last forward pass: bool (N, sum of C_out over gated layers), in the order of `layers`."""
+        return torch.cat([gate.open for gate in self.gates.values()], dim=1)
+
+    def forget(self):
+        """Drop what the last forward pass left in the gates: such tensors cannot be copied with the network."""
+        for gate in self.gates.values():
+            gate.g = gate.open = gate.pi = None
+
+    def penalty(self):
+        """What the gates add to the loss of the last forward pass, a scalar: the L1 term of FBS, else 0."""
+        if self.gate != "fbs":
+            return 0.0
+        return FBS_PENALTY * sum(gate.g.sum() for gate in self.gates.values())
+
+
+def gate_network(module, shape, gate="paper", densities=(0.5,)):
+    """Return the gated network of a plain one, which is left as it is.
+
+    module: convolutions, batch norms, ReLUs, poolings, residual adds and linear layers; traced by torch.fx.
+    shape: of one image, (C, H, W). densities: the kept fraction of each level. Stems (convolutions that read the
+    image) and 1x1 projection shortcuts keep all their channels.
+    Raises `UsageError` that names the layer which cannot be gated.
+    """
+    check_gate(gate, densities)
+    traced = trace(copy.deepcopy(module))
+    shapes = output_shapes(traced, shape)
+    convs = [node for node in traced.graph.nodes if is_conv(node)]
+    gated = {node.target for node in convs} - ungated_convs(traced.graph) if gate != "none" else set()
+    if gate != "none" and not gated:
+        raise UsageError(f"{type(module).__name__} has no convolution to gate: only a stem or shortcuts")
+    layers = describe(traced.graph, shapes, gated, gate)
+    for node in convs:
+        norm = next((user for user in node.users if is_norm(user)), None)
+        unit = make_unit(module_of(node), norm and module_of(norm), gate, densities, node.target in gated)
+        if norm is not None:
+            norm.replace_all_uses_with(node)
+            traced.graph.erase_node(norm)
+        traced.set_submodule(node.target, unit)
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return GatedNetwork(traced, layers, gate, densities, shape)
+
+
+def output_shapes(traced, shape):
+    """Shape of every node's output for one image; a network that does not fit the image is refused."""
+    shapes = {}
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, node):
+            result = super().run_node(node)
+            shapes[node] = tuple(getattr(result, "shape", ()))
+            return result
+
+    training = traced.training
+    try:
+        with torch.no_grad():
+            Recorder(traced.eval()).run(torch.zeros(1, *shape))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"the network does not fit images of {'x'.join(map(str, shape))}: {reason}") from error
+    finally:
+        traced.train(training)
+    return shapes
+
+
+def describe(graph, shapes, gated, gate):
+    """The layers of a traced network in the order of computation, with the masks that govern them."""
+    convs = [node for node in graph.nodes if is_conv(node)]
+    closer = closers(graph, {n.target: module_of(n).out_channels for n in convs if n.target in gated}, shapes)
+    layers = []
+    for node in graph.nodes:
+        module = module_of(node)
+        if isinstance(module, nn.Conv2d):
+            kind, channels = "conv", (module.in_channels, module.out_channels)
+            kernel, output = module.kernel_size, shapes[node][2:]
+        elif isinstance(module, nn.Linear):
+            kind, channels = "linear", (module.in_features, module.out_features)
+            kernel = output = (1, 1)
+        else:
+            continue
+        layers.append(
+            Layer(
+                name=node.target,
+                kind=kind,
+                in_channels=channels[0],
+                out_channels=channels[1],
+                kernel=tuple(kernel),
+                output=tuple(output),
+                gate=node.target in gated,
+                input_gate=closer[node.args[0]],
+                masked=gate != "scale",
+            )
+        )
+    return layers
+
+
+def build_network(model, gate, densities, classes, shape, width=1.0):
+    """The gated network of a registered model: the plain one is its only description."""
+    return gate_network(build(model, classes, shape, width), shape, gate, densities)
+
+
+def network_tensors(network):
+    """A network's state as named float32 arrays: parameters and norm statistics."""
+    state = network.body.state_dict()
+    return {name: value.detach().cpu().contiguous().numpy().copy() for name, value in state.items()}
+
+
+@torch.no_grad()
+def load_tensors(network, tensors):
+    """Set a network's state from named arrays, as `network_tensors` gave them."""
+    state = network.body.state_dict()
+    if state.keys() != tensors.keys():
+        raise FedgateError(f"the tensors are of another network: {sorted(state.keys() ^ tensors.keys())[:3]} differ")
+    for name, value in state.items():
+        value.copy_(torch.from_numpy(np.array(tensors[name])))

@@ -1,0 +1,247 @@
+"""A training run: from a resolved configuration to a run directory, round by round."""
+
+import functools
+import hashlib
+import platform
+import time
+import uuid
+from importlib import metadata
+
+import numpy as np
+import torch
+
+from fedgate.device_runtime import macs
+from fedgate.device_runtime.errors import UsageError
+from fedgate.device_runtime.tensors import tensors_hash
+from fedgate.device_runtime.update import SERVER, Update, UpdateSpec, decode_update, encode_update
+
+from .client import LocalPlan, client_seed, resolve_precision
+from .config import TrainConfig
+from .data import load_data
+from .local_engine import LocalEngine
+from .network import build_network, network_tensors
+from .partition import class_table, partition
+from .run_directory import MetricsLog, RunDirectory, RunInfo
+from .salience import SalienceRecord
+from .schedule import densities_at, learning_rate_at
+from .strategies import ServerState, round_step
+
+
+def resolve_device(name):
+    """ "auto" is CUDA where there is one, else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device '{name}' cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def data_facts(data):
+    """What a run records of its data; the hash tells whether a resumed run still has the same."""
+    digest = hashlib.sha256()
+    for tensor in (data.train_images, data.train_labels, data.test_images, data.test_labels):
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return {
+        "name": data.name,
+        "sha256": digest.hexdigest(),
+        "labels": list(data.labels),
+        "shape": list(data.train_images.shape[1:]),
+        "mean": [float(value) for value in data.mean],
+        "std": [float(value) for value in data.std],
+    }
+
+
+def describe_run(config: TrainConfig, data) -> RunInfo:
+    """Look up everything that "auto" stands for, once: a resumed run keeps it."""
+    device = resolve_device(config.device)
+    resolved = {
+        "device": device.type,
+        "precision": resolve_precision(config.precision, device),
+        "augment": data.augment if config.augment == "auto" else config.augment,
+    }
+    versions = {name: metadata.version(name) for name in ("fedgate", "torch", "numpy")}
+    versions["python"] = platform.python_version()
+    return RunInfo(uuid.uuid4().hex[:12], config, resolved, data_facts(data), versions)
+
+
+def make_network(info: RunInfo, device="cpu"):
+    """A run's network with its initial weights, which its seed alone decides."""
+    config, data = info.config, info.data
+    torch.manual_seed(config.seed)
+    network = build_network(config.model, config.gate, config.density, len(data["labels"]), data["shape"], config.width)
+    return network.to(device)
+
+
+def prepare(config: TrainConfig):
+    """The data of a configuration and its partition: (data, list of index arrays, one a client)."""
+    data = load_data(config.data, config.label, config.group, config.image_size)
+    parts = partition(
+        data.train_labels.numpy(), config.clients, config.partition, config.seed, groups=data.train_groups
+    )
+    return data, parts
+
+
+def make_engine(info: RunInfo, data, parts, workers):
+    """The engine that trains and evaluates a run's network."""
+    if data_facts(data)["sha256"] != info.data["sha256"]:
+        raise UsageError(f"'{info.config.data}' now holds other data than this run was trained on")
+    build = functools.partial(make_network, info, info.resolved["device"])
+    return LocalEngine(build, data, parts, info.resolved["precision"], info.run, workers)
+
+
+class Run:
+    """A run directory with the state of its newest checkpoint, and the round loop over it."""
+
+    def __init__(self, directory: RunDirectory, data, parts, workers=1):
+        self.directory, self.data, self.parts = directory, data, parts
+        self.info, self.config = directory.info, directory.info.config
+        network = make_network(self.info)
+        self.layers = network.layers
+        self.gated = {name: gate.out_channels for name, gate in network.gates.items()}
+        self.levels = len(self.config.density)
+        self.table = class_table(data.train_labels.numpy(), parts, len(data.labels))
+        loaded = directory.load()
+        if loaded:
+            self.state, self.salience, progress = loaded
+        else:
+            self.state = ServerState(0, network_tensors(network))
+            self.salience, progress = {}, {"metrics_bytes": 0}
+        self.log = MetricsLog(directory.path / "metrics.jsonl", progress["metrics_bytes"])
+        self.engine = make_engine(self.info, data, parts, workers)
+        self.images = self.cpu_seconds = 0
+
+    def spec(self):
+        """What an update to the present state must look like."""
+        return UpdateSpec(
+            parameters={name: value.shape for name, value in self.state.tensors.items()},
+            channels=self.gated,
+            levels=self.levels,
+            run=self.info.run,
+            base_round=self.state.round,
+            base_hash=tensors_hash(self.state.tensors),
+        )
+
+    def download(self, spec):
+        """The blob that every client of the round gets: the server's tensors."""
+        empty = SalienceRecord.empty(self.gated, self.levels)
+        return encode_update(
+            Update(
+                run=spec.run,
+                base_round=spec.base_round,
+                base_hash=spec.base_hash,
+                client=SERVER,
+                examples=0,
+                local_steps=0,
+                samples=(0,) * self.levels,
+                values=self.state.tensors,
+                opened=empty.opened,
+                strength=empty.strength,
+            )
+        )
+
+    def plan(self, client):
+        """What a client is asked to do in the round that follows the present state."""
+        config, done = self.config, self.state.round
+        return LocalPlan(
+            densities=densities_at(config.density, done, config.rounds, config.density_schedule),
+            epochs=config.local_epochs,
+            batch_size=config.batch_size,
+            lr=learning_rate_at(config.lr, done, config.rounds, config.lr_schedule),
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            clip_norm=config.clip_norm,
+            augment=self.info.resolved["augment"],
+            precision=self.info.resolved["precision"],
+            seed=client_seed(config.seed, done, client),
+        )
+
+    def rounds(self):
+        """Run what is left of the rounds; yields each round's row of metrics.jsonl."""
+        while self.state.round < self.config.rounds:
+            yield self.round()
+        if not self.directory.model_path.exists():
+            self.directory.write_model(self.state)
+
+    def round(self):
+        """One round: download, local training, upload, aggregation, evaluation, checkpoint."""
+        started = time.perf_counter()
+        spec = self.spec()
+        download = self.download(spec)
+        densities = self.plan(0).densities
+        updates, rows = [], []
+        for result in self.engine.train(range(self.config.clients), download, spec, self.plan):
+            update = decode_update(result.blob, spec)
+            record = SalienceRecord(
+                {name: array.astype(np.int64) for name, array in update.opened.items()},
+                {name: array.astype(np.float64) for name, array in update.strength.items()},
+                np.array(update.samples, np.int64),
+            )
+            self.salience[f"client-{result.client}"] = record
+            updates.append(update)
+            rows.append(self.client_row(result, update, record, densities, len(download)))
+            self.images += update.examples * self.config.local_epochs
+            self.cpu_seconds += result.cpu_seconds
+        self.state = round_step(self.state, updates)
+        clients = [self.salience[scope] for scope in sorted(self.salience) if scope != "global"]
+        self.salience["global"] = functools.reduce(SalienceRecord.__add__, clients)
+        row = self.round_row(rows, densities)
+        row["seconds"] = round(time.perf_counter() - started, 3)
+        for line in (*rows, row):
+            self.log.write(line)
+        self.directory.save(self.state, self.salience, {"metrics_bytes": self.log.sync()})
+        return row
+
+    def client_row(self, result, update, record, densities, bytes_down):
+        top = self.levels - 1
+        return {
+            "round": self.state.round + 1,
+            "client": result.client,
+            "examples": update.examples,
+            "loss": result.loss,
+            "accuracy": result.accuracy,
+            "bytes_up": len(result.blob),
+            "bytes_down": bytes_down,
+            "macs_per_sample": sum(macs.nominal(self.layers, densities[top]).values()),
+            "kept_share": 1.0,
+            "mask_overlap": mean_overlap(record, top),
+            "seconds": round(result.seconds, 3),
+        }
+
+    def round_row(self, rows, densities):
+        """The round's own line; its accuracy, MACs and overlap are of the default (highest) level on the test set."""
+        evaluation = self.engine.evaluate(self.state.tensors)
+        top = self.levels - 1
+        statistics = evaluation.salience.mask_statistics(top)
+        examples = sum(row["examples"] for row in rows)
+        return {
+            "round": self.state.round,
+            "client": None,
+            "density": densities,
+            "examples": examples,
+            "loss": sum(row["loss"] * row["examples"] for row in rows) / examples,
+            "accuracy": evaluation.accuracy()[top],
+            "accuracy_by_level": evaluation.accuracy(),
+            "test_loss": evaluation.loss[top] / evaluation.images[top],
+            "bytes_up": sum(row["bytes_up"] for row in rows),
+            "bytes_down": sum(row["bytes_down"] for row in rows),
+            "macs_per_sample": evaluation.executed[top] / evaluation.images[top],
+            "kept_share": 1.0,
+            "mask_overlap": mean_overlap(evaluation.salience, top),
+            "masks": {
+                name: {"overlap": overlap, "never": never, "always": always}
+                for name, (overlap, never, always) in statistics.items()
+            },
+        }
+
+    def close(self):
+        self.engine.close()
+        self.log.close()
+
+
+def mean_overlap(record, level):
+    """Mean over the gated layers of how much the masks of different inputs overlap; None without gates."""
+    statistics = record.mask_statistics(level)
+    return float(np.mean([overlap for overlap, _, _ in statistics.values()])) if statistics else None
