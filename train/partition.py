@@ -159,12 +159,12 @@ def render_class_table(table: np.ndarray, names: list[str]):
     few = len(names) <= FEW_CLASSES
     shown = Table(title="examples by client and class", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
     shown.add_column("client", justify="right", no_wrap=True)
-    # A narrow terminal shortens names, never numbers.
-    for name, most in zip(names, table.max(axis=0), strict=True) if few else [("classes", len(names))]:
-        shown.add_column(name, justify="right", no_wrap=True, min_width=len(str(most)))
+    for name in names if few else ["classes"]:
+        # Ten full names do not fit into 80 columns, and rich would cut the numbers with them.
+        shown.add_column(name if len(name) <= 5 or not few else name[:4] + "…", justify="right", no_wrap=True)
     if not few:
         shown.add_column("most frequent")
-    shown.add_column("all", justify="right", no_wrap=True, min_width=len(str(table.sum(axis=1).max())))
+    shown.add_column("all", justify="right", no_wrap=True)
     for client, row in enumerate(table):
         cells = [str(count) if count else "·" for count in row]
         if not few:

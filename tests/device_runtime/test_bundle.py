@@ -30,7 +30,7 @@ def test_a_longer_or_missing_file_is_refused(copy):
     with pytest.raises(FedgateError, match="changed"):
         load_bundle(copy)
     program.unlink()
-    with pytest.raises(FedgateError, match="has no litert-dense.tflite"):
+    with pytest.raises(FedgateError, match=r"has no litert-dense\.tflite"):
         load_bundle(copy)
 
 

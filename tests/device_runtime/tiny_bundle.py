@@ -220,7 +220,11 @@ def raw_fields(bundle: Bundle) -> dict:
     return json.loads((bundle.path / "manifest.json").read_text())
 
 
+def contents(bundle: Bundle) -> dict:
+    """Every file of a bundle but the manifest, as `write_bundle` takes them."""
+    return {name: bundle.path / name for name in os.listdir(bundle.path) if name != "manifest.json"}
+
+
 def rewrite(bundle: Bundle, path, changes: dict, files: dict) -> Bundle:
     """The bundle again at `path`, with manifest fields and file contents replaced."""
-    contents = {name: bundle.path / name for name in os.listdir(bundle.path) if name != "manifest.json"}
-    return write_bundle(path, {**raw_fields(bundle), **changes}, {**contents, **files})
+    return write_bundle(path, {**raw_fields(bundle), **changes}, {**contents(bundle), **files})

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from fedgate.device_runtime.errors import UsageError
 from fedgate.train.augment import augment, normalise
 

@@ -1,0 +1,83 @@
+"""The comparison of an exported program with eager PyTorch: outputs, and masks by the rule of equal masks.
+
+Masks must agree for every channel whose float64 gate value differs from the value that decides by more than 1e-4 of
+the layer's largest. Disagreements closer than that are counted and must stay under 0.1 % of all decisions. Outputs
+are compared with eager forced to the program's own masks, so that a close call hides nothing behind it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedgate.device_runtime.errors import FedgateError
+from fedgate.device_runtime.macs import gated, mask_slices
+from fedgate.device_runtime.verify import MOST_CLOSE_CALLS, TOLERANCE, compare_masks, relative_error
+
+
+@dataclass
+class Comparison:
+    """max_error: largest difference of a logit over the largest logit of its input."""
+
+    runs: int = 0
+    max_error: float = 0.0
+    decisions: int = 0
+    close_calls: int = 0
+
+
+def mismatch(program, text):
+    return FedgateError(f"{program.file} does not compute what eager PyTorch computes: {text}")
+
+
+def compare_outputs(program, logits, expected, where, result):
+    error = relative_error(logits, expected)
+    result.runs += 1
+    result.max_error = max(result.max_error, error)
+    if not error <= TOLERANCE:
+        raise mismatch(program, f"{where}: logits differ by {error:.2g} of the largest")
+
+
+def compare_plain(loaded, images, expected, where=""):
+    """Compare a program without masks: expected logits (n, classes). Raises `FedgateError` at a mismatch."""
+    result = Comparison()
+    for i, image in enumerate(images):
+        logits, _ = loaded.run(image[None], loaded.program.level)
+        compare_outputs(loaded.program, logits[0], expected[i], f"input {i}{where}", result)
+    return result
+
+
+def compare_gated(loaded, reference, images, levels):
+    """Compare a program that chooses masks, at each level. Raises `FedgateError` at a mismatch.
+
+    reference: an `EagerReference`; levels: the number of levels.
+    """
+    result = Comparison()
+    layers, densities = reference.network.layers, reference.network.densities
+    for level in range(levels):
+        runs = [loaded.run(image[None], level) for image in images]
+        masks = np.concatenate([open for _, open in runs])
+        expected, _, gates = reference.run(images, level, forced=masks)
+        for i, (logits, _) in enumerate(runs):
+            where = f"input {i} at density {densities[level]:g}"
+            close = count_close_calls(loaded.program, masks[i], gates[i], layers, densities[level], where)
+            result.close_calls += close
+            result.decisions += masks.shape[1]
+            compare_outputs(loaded.program, logits[0], expected[i], where, result)
+    if result.close_calls > MOST_CLOSE_CALLS * result.decisions:
+        raise mismatch(loaded.program, f"{result.close_calls} close calls in {result.decisions} decisions")
+    return result
+
+
+def count_close_calls(program, masks, gates, layers, density, where):
+    """Judge one input's masks layer by layer, each against the ranks of its own float64 gate values."""
+    close, columns = 0, mask_slices(layers)
+    for layer in gated(layers):
+        mine, g = masks[columns[layer.name]], gates[columns[layer.name]]
+        order = np.lexsort((np.arange(g.size), -g))
+        rank = np.argsort(order)
+        k = max(1, min(g.size, int(density * g.size + 0.5))) if layer.masked else g.size
+        right = ((rank < k) & (g > 0) if layer.masked else np.ones(g.size)).astype(np.uint8)
+        count, fault = compare_masks(mine, right, g, [layer], density)
+        if fault:
+            raise mismatch(program, f"{where}: {fault}")
+        close += count
+    return close

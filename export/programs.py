@@ -1,0 +1,58 @@
+"""The programs of a bundle: which there are, the eval network of each, and their entries in the manifest."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from fedgate.device_runtime.macs import mask_width
+
+from .eval_networks import dense_network, masked_network, static_network
+from .lowering import LOWERINGS
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One program to make, for whichever engine; kept: of a static program, the channels of each gated layer."""
+
+    role: str
+    network: nn.Module
+    level: int | None = None
+    kept: dict | None = None
+
+    @property
+    def stem(self):
+        return self.role if self.level is None else f"{self.role}-{self.level}"
+
+
+def plan_programs(network, dense, kept_by_level):
+    """The programs of a gated network: dense, masked, and a static one for each level; a plain network has dense only.
+
+    dense: the network whose `dense` program is the baseline. kept_by_level: for each level, channels by layer.
+    """
+    plans = [Plan("dense", dense_network(dense))]
+    if network.gates:
+        plans.append(Plan("masked", masked_network(network)))
+        for level, kept in enumerate(kept_by_level):
+            plans.append(Plan("static", static_network(network, level, kept), level, kept))
+    return plans
+
+
+def entry(plan, engine, network, classes):
+    """The manifest's entry of a program, without its hash."""
+    suffix, layout, *_ = LOWERINGS[engine]
+    c, h, w = network.shape
+    image = [1, c, h, w] if layout == "NCHW" else [1, h, w, c]
+    inputs = [{"name": "image", "shape": image, "dtype": "float32", "layout": layout}]
+    outputs = [{"name": "logits", "shape": [1, classes], "dtype": "float32", "layout": None}]
+    if plan.role == "masked":
+        inputs.append({"name": "level", "shape": [1], "dtype": "int32", "layout": None})
+        outputs.append({"name": "open", "shape": [1, mask_width(network.layers)], "dtype": "uint8", "layout": None})
+    return {
+        "file": f"{engine}-{plan.stem}.{suffix}",
+        "engine": engine,
+        "role": plan.role,
+        "level": plan.level,
+        "inputs": inputs,
+        "outputs": outputs,
+        "needs_kernel": False,
+    }

@@ -1,0 +1,193 @@
+"""`fedgate export` as a function: a run directory becomes a bundle whose every program was run and compared."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from fedgate.device_runtime.bundle import load_bundle, write_bundle
+from fedgate.device_runtime.engines import load_program
+from fedgate.device_runtime.errors import FedgateError, UsageError, choose
+from fedgate.device_runtime.records import REFERENCE_META, SALIENCE_META
+from fedgate.device_runtime.tensors import pack
+from fedgate.device_runtime.verify import verify
+from fedgate.train.augment import normalise
+from fedgate.train.network import load_tensors
+from fedgate.train.rounds import make_network, prepare
+from fedgate.train.run_directory import RunDirectory
+
+from .check import compare_gated, compare_plain
+from .lowering import LOWERINGS, lower
+from .programs import entry, plan_programs
+from .reference import EagerReference, fixed_masks, kept_by_record
+
+REFERENCE_IMAGES = 8  # kept in the bundle
+COMPARED_IMAGES = 16  # run through every program before the bundle is written
+
+
+def load_network(path):
+    """The trained network of a run, in evaluation mode: (run directory, network)."""
+    directory = RunDirectory.open(path)
+    network = make_network(directory.info)
+    load_tensors(network, directory.model_tensors())
+    return directory, network.eval()
+
+
+def test_images(directory, count):
+    """The first test images of a run's data, normalised: float32 (count, C, H, W)."""
+    data, _ = prepare(directory.info.config)
+    return normalise(data.test_images[:count], data.mean, data.std).numpy()
+
+
+def export_run(run, out, engines, dense_run=None, overwrite=False, console=None):
+    """Export a run to a bundle for the given engines; returns the loaded `Bundle`.
+
+    dense_run: a run of the same model with gate `none`, whose network becomes the `dense` program; without it that is
+    this run's network with its gates removed, good as a baseline of speed alone.
+    Raises `FedgateError` when a program does not compute what eager PyTorch computes; nothing is written then.
+    """
+    console = console or Console(stderr=True, quiet=True)
+    out = Path(out)
+    for engine in engines:
+        choose("engine", engine, LOWERINGS)
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out} exists: choose another --out, or replace it with --overwrite")
+    directory, network = load_network(run)
+    dense = network if dense_run is None else check_dense(load_network(dense_run)[1], network, dense_run)
+    images = test_images(directory, COMPARED_IMAGES)
+    loaded = directory.load()
+    records = loaded[1] if loaded else {}
+    kept = kept_channels(network, records)
+    return build_bundle(
+        network,
+        dense,
+        kept,
+        images,
+        engines,
+        out,
+        manifest_fields(directory, network, dense_run),
+        pack_salience(records if network.gates else {}),
+        overwrite,
+        console,
+    )
+
+
+def check_dense(dense, network, path):
+    """Refuse a dense run that is no baseline for a network."""
+    if dense.gates:
+        raise UsageError(f"{path} is no dense run: it was trained with gate '{dense.gate}', not 'none'")
+    shapes = [[(layer.name, layer.in_channels, layer.out_channels) for layer in n.layers] for n in (dense, network)]
+    if shapes[0] != shapes[1] or dense.shape != network.shape:
+        raise UsageError(f"{path} holds another model: a baseline has the same layers")
+    return dense
+
+
+def kept_channels(network, records):
+    """For each level, the channels that the run's global salience record keeps."""
+    if not network.gates:
+        return []
+    record = records.get("global")
+    if record is None or not record.samples.all():
+        raise FedgateError("the run has no salience record for every density: train it for a round or more")
+    return [kept_by_record(network, record, level) for level in range(len(network.densities))]
+
+
+def pack_salience(records):
+    arrays = {}
+    for scope, record in records.items():
+        arrays |= record.tensors(scope)
+    return pack(arrays, SALIENCE_META)
+
+
+def manifest_fields(directory, network, dense_run):
+    """The manifest's fields that describe the run; the programs are added when they are made."""
+    info, config = directory.info, directory.info.config
+    state = directory.load()
+    return {
+        "model": config.model,
+        "gate": config.gate,
+        "width": config.width,
+        "dataset": info.data["name"],
+        "labels": info.data["labels"],
+        "input": {
+            "shape": [1, *network.shape],
+            "layout": "NCHW",
+            "mean": info.data["mean"],
+            "std": info.data["std"],
+        },
+        "densities": list(network.densities),
+        "default_level": len(network.densities) - 1,
+        "layers": [layer.to_json() for layer in network.layers],
+        "training": {
+            "run": info.run,
+            "rounds": state[0].round if state else 0,
+            "clients": config.clients,
+            "partition": config.partition,
+            "seed": config.seed,
+            "dense": "trained without gates" if dense_run else "gates removed: a baseline of speed, not of accuracy",
+        },
+    }
+
+
+def build_bundle(network, dense, kept, images, engines, out, fields, salience, overwrite, console):
+    """Lower, stage, run, compare, and only then write."""
+    reference, classes = EagerReference(network), len(fields["labels"])
+    dense_reference = EagerReference(dense)
+    plans = plan_programs(network, dense, kept)
+    files = {"salience.safetensors": salience}
+    entries = []
+    for engine in engines:
+        for plan in plans:
+            with console.status(f"lowering {engine} {plan.stem}"):
+                program = entry(plan, engine, network, classes)
+                files[program["file"]] = lower(plan.network, engine, network.shape, plan.role == "masked")
+                entries.append((plan, program))
+    expected = expected_outputs(reference, dense_reference, plans, images)
+    tensors = {name: value[:REFERENCE_IMAGES] for name, value in expected.items()}
+    files["reference.safetensors"] = pack({"image": images[:REFERENCE_IMAGES], **tensors}, REFERENCE_META)
+    fields = fields | {"programs": [program for _, program in entries]}
+    with tempfile.TemporaryDirectory(prefix="fedgate-export-") as folder:
+        staged = write_bundle(Path(folder, "staged.fedgate"), fields, files)
+        for (plan, _), program in zip(entries, staged.manifest.programs, strict=True):
+            loaded = load_program(staged, program)
+            if plan.role == "masked":
+                result = compare_gated(loaded, reference, images, len(network.densities))
+            else:
+                result = compare_plain(loaded, images, expected[output_name(plan)])
+            report(console, program, result)
+        bad = [row for row in verify(staged) if row["status"] == "mismatch"]
+        if bad:
+            raise FedgateError(f"{bad[0]['file']} does not pass its own verification: {bad[0]['reason']}")
+    write_bundle(out, fields, files, overwrite=overwrite)
+    return load_bundle(out)
+
+
+def output_name(plan):
+    return f"{plan.role}/logits" if plan.level is None else f"{plan.role}/{plan.level}/logits"
+
+
+def expected_outputs(reference, dense_reference, plans, images):
+    """The outputs that eager PyTorch gives, as arrays of a bundle's reference file."""
+    outputs = {"dense/logits": dense_reference.dense(images)}
+    network = reference.network
+    if network.gates:
+        for level in range(len(network.densities)):
+            logits, opened, gates = reference.run(images, level)
+            outputs[f"masked/{level}/logits"] = logits
+            outputs[f"masked/{level}/open"] = opened.astype(np.uint8)
+            outputs[f"masked/{level}/gate"] = gates
+    for plan in plans:
+        if plan.role == "static":
+            masks = fixed_masks(network.layers, plan.kept)
+            outputs[output_name(plan)] = reference.run(images, plan.level, forced=masks)[0]
+    return {
+        name: value if value.dtype == np.uint8 else value.astype(np.float32) for name, value in outputs.items()
+    }
+
+
+def report(console, program, result):
+    text = f"{program.file}: {program.bytes:,} bytes, equals eager to {result.max_error:.1e}"
+    if result.decisions:
+        text += f", {result.decisions:,} mask decisions, {result.close_calls} close calls"
+    console.print(text, highlight=False, soft_wrap=True)
