@@ -69,8 +69,9 @@ def main(args=None):
     args = [arg for arg in args if arg != "--debug"]
     try:
         sys.exit(cli.main(args, prog_name="fedgate", standalone_mode=False) or 0)
-    except (KeyboardInterrupt, click.Abort):
-        fail("interrupted", 130)
+    except (KeyboardInterrupt, click.Abort) as error:  # click turns the first into the second
+        cause = error.__cause__ if isinstance(error, click.Abort) else error
+        fail(str(cause or "") or "interrupted", 130)
     except click.ClickException as error:
         fail(error.format_message().replace("\n", " "), error.exit_code)
     except BrokenPipeError:  # the reader of our output has gone (`fedgate ... | head`)

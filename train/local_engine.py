@@ -118,13 +118,13 @@ class LocalEngine:
         except BrokenProcessPool as error:
             raise FedgateError("a worker process died (out of memory?); continue with --resume") from error
 
-    def close(self):
-        """Stop the workers at once, whatever they are doing."""
+    def close(self, at_once=False):
+        """Stop the workers: when they are idle, or at once, whatever they are doing."""
         if self.pool:
-            processes = list((self.pool._processes or {}).values())
-            self.pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.terminate()
+            if at_once:
+                for process in (self.pool._processes or {}).values():
+                    process.terminate()
+            self.pool.shutdown(wait=True, cancel_futures=True)
 
 
 _trainer = None  # a worker process's own

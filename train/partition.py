@@ -120,10 +120,13 @@ def _run(partitioner, columns: dict[str, np.ndarray]) -> list[np.ndarray]:
     from datasets import Dataset
 
     class Columns(Dataset):
-        """Hands over a column as one array; the partitioners would read it example by example, for seconds."""
+        """Reads a column, and takes a list of indices, as one array: one by one they cost seconds each."""
 
         def __getitem__(self, key):
             return super().__getitem__(slice(None))[key] if isinstance(key, str) else super().__getitem__(key)
+
+        def select(self, indices, **options):
+            return super().select(np.asarray(indices, dtype=np.int64), **options)
 
     # Both warn and show progress at each draw; what matters comes back as an error.
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()), np.errstate(all="ignore"):

@@ -236,8 +236,8 @@ class Run:
             },
         }
 
-    def close(self):
-        self.engine.close()
+    def close(self, at_once=False):
+        self.engine.close(at_once)
         self.log.close()
 
 

@@ -35,21 +35,25 @@ def run_training(out, resume, workers=1, quiet=False, options=None):
     run = Run(directory, data, parts, workers)
     try:
         follow(run, quiet, directory, show_partition=not resume)
-    except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"interrupted; continue with: fedgate train --resume {directory.path}") from error
-    finally:
-        run.close()
+    except BaseException as error:
+        run.close(at_once=True)
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(f"interrupted; continue with: fedgate train --resume {directory.path}") from error
+        raise
+    run.close()
     return directory.path
 
 
 def follow(run, quiet, directory, show_partition):
     """Run the rounds that are left, with progress, TensorBoard events and a closing line."""
     console = Console(stderr=True, quiet=quiet)
+    for note in run.data.notes:
+        console.print(note, highlight=False, soft_wrap=True)
     if show_partition:
         console.print(render_class_table(run.table, run.data.labels))
         plot_class_table(run.table, run.data.labels, directory.path / "clients.png")
     done = run.state.round
-    if done:
+    if 0 < done < run.config.rounds:
         console.print(f"continuing after round {done} of {run.config.rounds}")
     board = Board(directory.path / "tensorboard", done)
     row = None

@@ -22,7 +22,7 @@ class _Onnx(LoadedProgram):
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors come as exceptions; they need not be on stderr too
         self._session = runtime.InferenceSession(
             str(bundle.file(program.file)), options, providers=["CPUExecutionProvider"]
         )
