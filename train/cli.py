@@ -22,7 +22,7 @@ def floats(ctx, param, value):
 @click.option("--image-size", type=click.IntRange(1), help="Resize every image to this many pixels square.")
 @click.option("--clients", type=int, help="Number of clients.  [8]")
 @click.option("--partition", metavar="SCHEME", help="iid, dirichlet:ALPHA, classes:K or natural.  [dirichlet:0.3]")
-@click.option("--model", help="cnn, resnet20, resnet32, resnet56, resnet18, vgg11 or vgg16.  [cnn]")
+@click.option("--model", metavar="NAME", help="cnn, resnet20, resnet32, resnet56, resnet18, vgg11, vgg16, or FILE.py:FUNCTION for your own.  [cnn]")  # fmt: skip
 @click.option("--width", type=float, help="Channels of a slim network, as a fraction.  [1.0]")
 @click.option("--gate", help="paper, fbs, scale or none.  [paper]")
 @click.option("--density", callback=floats, metavar="R[,R...]", help="Kept fraction of channels; several make one network with a dial.  [0.5]")  # fmt: skip

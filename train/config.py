@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from fedgate.device_runtime.errors import UsageError, choose
 
@@ -45,6 +46,8 @@ class TrainConfig:
         object.__setattr__(self, "density", tuple(float(d) for d in self.density))
         if self.gate in ("none", "scale") and self.density == TrainConfig.density:
             object.__setattr__(self, "density", (1.0,))  # the default density is meant for gates that close channels
+        if ":" in self.model:  # a user's file: a resumed run must find it from any folder
+            object.__setattr__(self, "model", str(Path(self.model).absolute()))
         check_gate(self.gate, self.density)
         choose("learning-rate schedule", self.lr_schedule, SCHEDULES)
         choose("precision", self.precision, PRECISIONS)

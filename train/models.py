@@ -5,6 +5,9 @@ parameter-free shortcuts (option A). ResNet-18: ibid., table 1, with a 3x3 stem 
 A. Zisserman, ICLR 2015, configurations A and D, with batch norm and one linear layer, as usual for 32x32 images.
 """
 
+import importlib.util
+from pathlib import Path
+
 import torch.nn.functional as F
 from torch import nn
 
@@ -118,13 +121,35 @@ MODELS = {
 def build(name, classes, shape, width=1.0):
     """The plain network `name` for images of shape (C, H, W), its channels times `width`, freshly initialised.
 
-    He initialisation for every convolution (K. He et al., ICCV 2015), which all of the sources above use.
+    name: a key of `MODELS`, or FILE.py:FUNCTION for a user's own, called as FUNCTION(classes, shape).
+    Convolutions of registered models get He initialisation (K. He et al., ICCV 2015), which their sources use.
     """
-    choose("model", name, MODELS)
+    if ":" in name:
+        if width != 1.0:
+            raise UsageError(f"--width is for registered models; '{name}' decides its own channels")
+        return own_model(name, classes, tuple(shape))
+    choose("model", name, [*MODELS, "FILE.py:FUNCTION"])
     if not 0.0 < width <= 4.0:
         raise UsageError(f"width {width:g} is out of range: more than 0 and at most 4")
     network = MODELS[name](classes, tuple(shape), width)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
+
+
+def own_model(name, classes, shape):
+    """Call the function of a user's file that builds a network; its own errors pass through as they are."""
+    path, _, function = name.rpartition(":")
+    spec = importlib.util.spec_from_file_location("fedgate_own_model", path)
+    if spec is None or not Path(path).is_file():
+        raise UsageError(f"no model '{name}': {path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    make = getattr(module, function, None)
+    if not callable(make):
+        raise UsageError(f"no model '{name}': {path} has no function '{function}'")
+    network = make(classes, shape)
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"'{name}' returned a {type(network).__name__}, not a torch.nn.Module")
     return network
