@@ -16,7 +16,7 @@ from .engines import LoadedProgram, load_program, why_not
 from .errors import FedgateError, UsageError
 from .machine import OtherLoad, machine_info, temperature
 from .manifest import Program
-from .predict import executed_macs
+from .predict import asked_macs, executed_macs
 from .select import choose_level, matching, runnable
 from .stats import paired_ratio
 
@@ -38,7 +38,7 @@ def bench(
 
     All programs share one process and take turns, so that drifts of the machine hit them alike. Each row has p50_ms
     and p90_ms of single runs, ratio_to_dense (median of the rounds' ratios to the dense program of the same engine)
-    with its 95 % interval, executed MACs from the masks that occurred, and load_ms, first_ms and peak_rss_mb from a
+    with its 95 % interval, the MACs that the masks which occurred ask for and those that it executes, and load_ms, first_ms and peak_rss_mb from a
     fresh process. Raises `FedgateError` when nothing can run, `UsageError` for unknown names, levels and numbers.
     """
     if threads < 1 or (rounds is not None and rounds < 1) or seconds <= 0:
@@ -132,6 +132,7 @@ def _row(bundle, program, level, threads, times, masks) -> dict:
         "ratio_to_dense": None,
         "ratio_low": None,
         "ratio_high": None,
+        "asked_macs": round(asked_macs(manifest, program, level, masks)),
         "executed_macs": round(executed_macs(manifest, program, level, masks)),
         "dense_macs": macs.total(macs.dense(manifest.layers)),
     }

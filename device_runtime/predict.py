@@ -23,8 +23,8 @@ def predict(
 ) -> dict:
     """Classify pictures with one program, by default the one that shows most and loads fastest.
 
-    Returns a JSON object: the program, and by picture its top class, all probabilities, executed MACs with their share
-    of the dense network's, and for programs with masks the open channels of every gated layer. Raises `FedgateError`
+    Returns a JSON object: the program, and by picture its top class, all probabilities, the MACs that its masks ask for
+    and those that the program executes, and for programs with masks the open channels of every gated layer. Raises `FedgateError`
     for an unreadable picture or when nothing can run, `UsageError` for unknown names and levels.
     """
     manifest = bundle.manifest
@@ -51,7 +51,7 @@ def describe(manifest: Manifest, program: Program, level: int, logits: np.ndarra
     probabilities = softmax(logits)
     top = int(probabilities.argmax())
     dense = macs.total(macs.dense(manifest.layers))
-    executed = executed_macs(manifest, program, level, open)
+    asked = asked_macs(manifest, program, level, open)
     layers = []
     if open is not None:
         for layer in macs.gated(manifest.layers):
@@ -61,13 +61,22 @@ def describe(manifest: Manifest, program: Program, level: int, logits: np.ndarra
         "class": manifest.labels[top],
         "probability": float(probabilities[top]),
         "probabilities": dict(zip(manifest.labels, map(float, probabilities), strict=True)),
-        "executed_macs": round(executed),
-        "share_of_dense": executed / dense if dense else 1.0,
+        "asked_macs": round(asked),
+        "executed_macs": round(executed_macs(manifest, program, level, open)),
+        "asked_share_of_dense": asked / dense if dense else 1.0,
         "layers": layers,
     }
 
 
 def executed_macs(manifest: Manifest, program: Program, level: int, open: np.ndarray | None) -> float:
+    """MACs an inference of this program computes: a `masked` program computes every channel, whatever its masks say."""
+    if program.role == "masked":
+        everything = np.ones((1, macs.mask_width(manifest.layers)), np.uint8)
+        return float(macs.total(macs.executed(manifest.layers, everything))[0])
+    return asked_macs(manifest, program, level, open)
+
+
+def asked_macs(manifest: Manifest, program: Program, level: int, open: np.ndarray | None) -> float:
     """MACs that the method asks for: from the masks (N, sum of C_out; their mean), else nominal, else dense."""
     if open is not None:
         return float(np.mean(macs.total(macs.executed(manifest.layers, open))))

@@ -80,7 +80,7 @@ def print_predictions(result: dict) -> None:
     for image in result["images"]:
         out.print(
             f"\n{image['image']}: {image['class']} ({image['probability']:.1%}), "
-            f"{image['executed_macs']:,} MACs, {image['share_of_dense']:.1%} of dense"
+            f"its masks ask for {image['asked_macs']:,} MACs, {image['asked_share_of_dense']:.1%} of dense"
         )
         if image["layers"]:
             made = table("layer", "open", "channels")
@@ -95,7 +95,7 @@ def print_bench(result: dict) -> None:
     facts = [_fact(key, value) for key, value in result["machine"].items() if value is not None]
     out.print(", ".join(facts))
     made = table(
-        *("program", "runtime", "role", "density", "p50 ms", "p90 ms", "ratio to dense (95 %)", "MACs", "of dense"),
+        *("program", "runtime", "role", "density", "p50 ms", "p90 ms", "ratio to dense (95 %)", "MACs asked", "executed"),
         *("load ms", "first ms", "peak MB"),
         title=f"batch 1, {result['rows'][0]['threads']} thread(s), {result['rows'][0]['rounds']} rounds",
         right=8,
@@ -112,8 +112,8 @@ def print_bench(result: dict) -> None:
             f"{row['p50_ms']:.3f}",
             f"{row['p90_ms']:.3f}",
             ratio,
-            f"{row['executed_macs']:,}",
-            f"{row['executed_macs'] / row['dense_macs']:.1%}" if row["dense_macs"] else "",
+            share(row["asked_macs"], row["dense_macs"]),
+            share(row["executed_macs"], row["dense_macs"]),
             f"{row['load_ms']:.1f}",
             f"{row['first_ms']:.2f}",
             f"{row['peak_rss_mb']:.0f}",
@@ -123,6 +123,11 @@ def print_bench(result: dict) -> None:
         out.print(f"skipped {entry['program']}: {entry['reason']}")
     for warning in result["warnings"]:
         out.print(f"too noisy to believe: {warning}")
+
+
+def share(macs: int, dense: int) -> str:
+    """A count of MACs as a share of the dense network's."""
+    return f"{macs / dense:.1%}" if dense else ""
 
 
 def _fact(key: str, value) -> str:

@@ -64,7 +64,7 @@ def summary(gated, dense, bundle):
     images, labels = test_set(gated)
     programs = {program.file: program for program in loaded.manifest.programs}
     table = Table(title="8x8 digits, batch 1, one thread", title_justify="left")
-    for name in ("engine", "program", "test accuracy", "MACs an image", "p50 ms", "time / dense"):
+    for name in ("engine", "program", "test accuracy", "MACs asked", "MACs executed", "p50 ms", "time / dense"):
         table.add_column(name, justify="left" if name in ("engine", "program") else "right")
     for row in result["rows"]:
         program = load_program(loaded, programs[row["program"]])
@@ -74,6 +74,7 @@ def summary(gated, dense, bundle):
             row["runtime"],
             row["role"],
             f"{100 * sum(hits) / len(hits):.1f} %",
+            f"{row['asked_macs']:,}",
             f"{row['executed_macs']:,}",
             f"{row['p50_ms']:.3f}",
             "-" if row["ratio_to_dense"] is None else f"{row['ratio_to_dense']:.2f}",
@@ -83,7 +84,7 @@ def summary(gated, dense, bundle):
     for name, path in (("gated", gated), ("dense", dense)):
         up, down = sent_bytes(path)
         console.print(f"{name} training sent {up / 1e6:.1f} MB up and {down / 1e6:.1f} MB down", highlight=False)
-    console.print("`masked` computes every channel and skips nothing: it shows the masks are right, not a speed.")
+    console.print("`masked` computes every channel: it runs everywhere and shows that the masks are right, not a speed.")
     for text in result["warnings"]:
         console.print(f"the machine was noisy: {text}", highlight=False)
     console.print(f"files: {gated}/ {dense}/ {bundle}/", highlight=False, soft_wrap=True)

@@ -63,13 +63,13 @@ def test_prediction_of_every_role(bundle, picture):
         assert sum(row["probabilities"].values()) == pytest.approx(1)
         assert row["probability"] == max(row["probabilities"].values()) == row["probabilities"][row["class"]]
         if share is not None:
-            assert row["share_of_dense"] == pytest.approx(share, abs=1e-3) and row["layers"] == []
+            assert row["asked_share_of_dense"] == pytest.approx(share, abs=1e-3) and row["layers"] == []
         else:
             opened = [len(layer["open"]) for layer in row["layers"]]
             assert 0 < opened[0] <= 8 and 0 < opened[1] <= 12
             # by hand: stem, both convolutions with their gates, head
             by_hand = 13824 + 8 * (opened[0] * 9 * 64 + 16) + opened[0] * (opened[1] * 9 * 64 + 24) + opened[1] * 5
-            assert row["executed_macs"] == by_hand and row["share_of_dense"] == by_hand / dense_total
+            assert row["asked_macs"] == by_hand and row["asked_share_of_dense"] == by_hand / dense_total
 
 
 def test_engines_agree_on_a_picture(bundle, picture):
