@@ -181,9 +181,7 @@ def expected_outputs(reference, dense_reference, plans, images):
         if plan.role == "static":
             masks = fixed_masks(network.layers, plan.kept)
             outputs[output_name(plan)] = reference.run(images, plan.level, forced=masks)[0]
-    return {
-        name: value if value.dtype == np.uint8 else value.astype(np.float32) for name, value in outputs.items()
-    }
+    return {name: value if value.dtype == np.uint8 else value.astype(np.float32) for name, value in outputs.items()}
 
 
 def report(console, program, result):

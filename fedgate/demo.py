@@ -69,7 +69,9 @@ def summary(gated, dense, bundle):
     for row in result["rows"]:
         program = load_program(loaded, programs[row["program"]])
         level = loaded.manifest.default_level if program.program.takes_level else None
-        hits = [program.run(image[None], level)[0].argmax() == label for image, label in zip(images, labels, strict=True)]
+        hits = [
+            program.run(image[None], level)[0].argmax() == label for image, label in zip(images, labels, strict=True)
+        ]
         table.add_row(
             row["runtime"],
             row["role"],
@@ -84,7 +86,9 @@ def summary(gated, dense, bundle):
     for name, path in (("gated", gated), ("dense", dense)):
         up, down = sent_bytes(path)
         console.print(f"{name} training sent {up / 1e6:.1f} MB up and {down / 1e6:.1f} MB down", highlight=False)
-    console.print("`masked` computes every channel: it runs everywhere and shows that the masks are right, not a speed.")
+    console.print(
+        "`masked` computes every channel: it runs everywhere and shows that the masks are right, not a speed."
+    )
     for text in result["warnings"]:
         console.print(f"the machine was noisy: {text}", highlight=False)
     console.print(f"files: {gated}/ {dense}/ {bundle}/", highlight=False, soft_wrap=True)

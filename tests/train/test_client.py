@@ -1,0 +1,105 @@
+"""A client's local training: its batches, its randomness, its learning."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from fedgate.train.client import LocalPlan, batches, client_seed, resolve_precision, train_locally
+from fedgate.train.data import load_data
+from fedgate.train.network import build_network, network_tensors
+
+PLAN = LocalPlan(
+    densities=(0.5,),
+    epochs=3,
+    batch_size=32,
+    lr=0.05,
+    momentum=0.9,
+    weight_decay=5e-4,
+    clip_norm=1.0,
+    augment="none",
+    precision="fp32",
+    seed=7,
+)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits")
+
+
+def trained(digits, plan=PLAN, densities=(0.5,), gate="paper", count=160):
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    network = build_network("cnn", gate, densities, 10, (1, 8, 8)).to(memory_format=torch.channels_last)
+    images, labels = digits.train_images[:count], digits.train_labels[:count]
+    return network, train_locally(network, images, labels, (digits.mean, digits.std), plan)
+
+
+def test_batches_are_even_and_cover_everything():
+    for count, size in ((65, 64), (1, 32), (64, 64), (100, 7), (3, 1)):
+        parts = batches(count, size, torch.Generator().manual_seed(0))
+        assert sorted(torch.cat(parts).tolist()) == list(range(count))
+        lengths = [len(part) for part in parts]
+        assert max(lengths) <= size and max(lengths) - min(lengths) <= 1
+
+
+def test_seeds_differ_by_run_round_and_client():
+    seeds = {client_seed(s, r, c) for s in range(4) for r in range(10) for c in range(10)}
+    assert len(seeds) == 400 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize("gate", ["paper", "fbs"])
+def test_local_training_learns(digits, gate):
+    _, result = trained(digits, dataclasses.replace(PLAN, epochs=1), gate=gate)
+    _, later = trained(digits, dataclasses.replace(PLAN, epochs=6), gate=gate)
+    assert later.loss < 0.5 * result.loss and later.accuracy > 0.9
+    assert result.steps == 5 and later.steps == 30
+
+
+def test_local_training_is_a_function_of_its_seed(digits):
+    plan = dataclasses.replace(PLAN, augment="crop", epochs=1)
+    one, two = (network_tensors(trained(digits, plan)[0]) for _ in range(2))
+    other = network_tensors(trained(digits, dataclasses.replace(plan, seed=8))[0])
+    assert all(one[name].tobytes() == two[name].tobytes() for name in one)
+    assert any((one[name] != other[name]).any() for name in one)
+
+
+def test_the_record_is_of_the_last_epoch(digits):
+    network, result = trained(digits)
+    assert result.salience.samples.tolist() == [160]
+    for name, gate in network.gates.items():
+        assert result.salience.opened[name].sum() == 160 * gate.k[0]
+        assert (result.salience.opened[name] <= 160).all()
+
+
+def test_each_level_is_trained_with_its_own_density(digits):
+    densities = (0.25, 0.5, 1.0)
+    plan = dataclasses.replace(PLAN, densities=densities, epochs=4, batch_size=16)
+    network, result = trained(digits, plan, densities)
+    assert result.salience.samples.sum() == 160 and (result.salience.samples > 0).all()
+    for name, gate in network.gates.items():
+        for level, k in enumerate(gate.k):
+            assert result.salience.opened[name][level].sum() <= k * result.salience.samples[level]
+    norms = [norm.running_mean for norm in network.units["features.3"].norms]
+    assert not torch.equal(norms[0], norms[1]) and not torch.equal(norms[1], norms[2])
+
+
+def test_clipping_bounds_a_step(digits):
+    plan = dataclasses.replace(PLAN, epochs=1, batch_size=160, lr=1.0, momentum=0.0, weight_decay=0.0, clip_norm=0.01)
+    torch.manual_seed(0)
+    before = network_tensors(build_network("cnn", "paper", (0.5,), 10, (1, 8, 8)))
+    after = network_tensors(trained(digits, plan)[0])
+    moved = sum(((after[n] - before[n]) ** 2).sum() for n in before if "running" not in n)
+    assert np.sqrt(moved) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_auto_precision_is_bf16_only_where_the_hardware_has_it(monkeypatch):
+    cpu = torch.device("cpu")
+    assert resolve_precision("bf16", cpu) == "bf16" and resolve_precision("fp32", cpu) == "fp32"
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    for flag, expected in ((True, "bf16"), (False, "fp32")):
+        capabilities = {"architecture": "x86_64", "avx512_bf16": flag, "amx_bf16": False}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+        assert resolve_precision("auto", cpu) == expected

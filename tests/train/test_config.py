@@ -1,0 +1,60 @@
+import dataclasses
+import json
+import re
+
+import pytest
+
+from fedgate.device_runtime.errors import UsageError
+from fedgate.train.cli import train
+from fedgate.train.config import TrainConfig
+
+
+def test_every_option_has_a_field_and_its_help_the_default():
+    fields = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    options = {option.name: option for option in train.params}
+    assert set(fields) == set(options) - {"out", "resume", "workers", "quiet"}
+    for name, default in fields.items():
+        shown = re.search(r"\[([^\]]*)\]$", options[name].help)
+        if default is None:
+            assert shown is None
+        else:
+            assert shown.group(1) == (str(default[0]) if isinstance(default, tuple) else str(default)), name
+
+
+def test_a_configuration_round_trips():
+    config = TrainConfig(model="resnet20", density=(0.25, 1.0), seed=3)
+    assert TrainConfig.from_json(config.to_json()) == config
+    assert config.to_json() == TrainConfig.from_json(config.to_json()).to_json()
+
+
+def test_ungated_networks_default_to_density_one():
+    assert TrainConfig(gate="none").density == (1.0,)
+    assert TrainConfig(gate="scale").density == (1.0,)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"gate": "none", "density": (0.25,)}, "closes no channel"),
+        ({"density": (0.0,)}, "density 0 is out of range"),
+        ({"rounds": 0}, "--rounds 0 is out of range"),
+        ({"lr": -1.0}, "--lr -1.0 is out of range"),
+        ({"lr": float("nan")}, "--lr nan is out of range"),
+        ({"local_epochs": 0}, "--local-epochs 0"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'; known: auto, fp32, bf16"),
+        ({"lr_schedule": "step"}, "unknown learning-rate schedule 'step'"),
+        ({"augment": "mixup"}, "unknown augmentation 'mixup'"),
+    ],
+)
+def test_bad_values_are_refused(fields, words):
+    with pytest.raises(UsageError, match=words):
+        TrainConfig(**fields)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"data": 1}', "null", '{"rounds": "x"}'])
+def test_damaged_configurations_are_refused(text):
+    with pytest.raises(UsageError):
+        TrainConfig.from_json(text)
+    whole = json.loads(TrainConfig().to_json())
+    with pytest.raises(UsageError, match="unknown_option"):
+        TrainConfig.from_json(json.dumps(whole | {"unknown_option": 1}))

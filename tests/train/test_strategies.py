@@ -1,0 +1,64 @@
+"""FedAvg against a hand computation and against Flower's own."""
+
+import numpy as np
+import pytest
+
+from fedgate.device_runtime.errors import FedgateError
+from fedgate.device_runtime.update import Update
+from fedgate.train.strategies import ServerState, round_step
+
+
+def update(client, examples, **values):
+    arrays = {name: np.asarray(value, np.float32) for name, value in values.items()}
+    return Update("run", 0, "0" * 64, client, examples, 1, (examples,), arrays)
+
+
+def random_updates(count=7, seed=0):
+    rng = np.random.default_rng(seed)
+    shapes = {"conv.weight": (8, 3, 3, 3), "norm.running_var": (8,), "head.bias": (10,)}
+    return [
+        update(client, int(rng.integers(1, 500)), **{name: rng.normal(size=shape) for name, shape in shapes.items()})
+        for client in range(count)
+    ]
+
+
+def test_fedavg_by_hand():
+    state = round_step(ServerState(4, {}), [update(0, 1, w=[1.0, 0.0]), update(1, 3, w=[5.0, 4.0])])
+    assert state.round == 5 and state.tensors["w"].tolist() == [4.0, 3.0]
+    assert state.tensors["w"].dtype == np.float32
+
+
+def test_the_order_of_arrival_changes_no_bit():
+    updates = random_updates()
+    one, two = (round_step(ServerState(0, {}), order).tensors for order in (updates, updates[::-1]))
+    assert all(one[name].tobytes() == two[name].tobytes() for name in one)
+
+
+def test_a_single_clients_values_are_kept_bit_for_bit():
+    (only,) = random_updates(1)
+    state = round_step(ServerState(0, {}), [only])
+    assert all(state.tensors[name].tobytes() == value.tobytes() for name, value in only.values.items())
+
+
+def test_fedavg_agrees_with_flowers():
+    """Flower's FedAvg on the same values; in float64, since in float32 its own sums round to about 1e-7."""
+    from flwr.app import ArrayRecord, MetricRecord, RecordDict
+    from flwr.common import Array
+    from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
+
+    updates = random_updates()
+    records = []
+    for one in updates:
+        arrays = ArrayRecord({name: Array(value.astype(np.float64)) for name, value in one.values.items()})
+        metrics = MetricRecord({"num-examples": one.examples})
+        records.append(RecordDict({"arrays": arrays, "metrics": metrics}))
+    theirs = aggregate_arrayrecords(records, "num-examples")
+    ours = round_step(ServerState(0, {}), updates).tensors
+    assert set(theirs) == set(ours)
+    for name, value in ours.items():
+        assert np.abs(theirs[name].numpy() - value).max() <= 1e-7
+
+
+def test_a_round_without_updates_is_an_error():
+    with pytest.raises(FedgateError, match="round 3 got no update"):
+        round_step(ServerState(2, {}), [])
