@@ -38,8 +38,9 @@ def bench(
 
     All programs share one process and take turns, so that drifts of the machine hit them alike. Each row has p50_ms
     and p90_ms of single runs, ratio_to_dense (median of the rounds' ratios to the dense program of the same engine)
-    with its 95 % interval, the MACs that the masks which occurred ask for and those that it executes, and load_ms, first_ms and peak_rss_mb from a
-    fresh process. Raises `FedgateError` when nothing can run, `UsageError` for unknown names, levels and numbers.
+    with its 95 % interval, the MACs that the masks which occurred ask for and those that it executes, and load_ms,
+    first_ms and peak_rss_mb from a fresh process. Raises `FedgateError` when nothing can run, `UsageError` for
+    unknown names, levels and numbers.
     """
     if threads < 1 or (rounds is not None and rounds < 1) or seconds <= 0:
         raise UsageError("threads and rounds must be at least 1, and seconds more than 0")

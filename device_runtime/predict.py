@@ -23,9 +23,9 @@ def predict(
 ) -> dict:
     """Classify pictures with one program, by default the one that shows most and loads fastest.
 
-    Returns a JSON object: the program, and by picture its top class, all probabilities, the MACs that its masks ask for
-    and those that the program executes, and for programs with masks the open channels of every gated layer. Raises `FedgateError`
-    for an unreadable picture or when nothing can run, `UsageError` for unknown names and levels.
+    Returns a JSON object: the program, and by picture its top class, all probabilities, the MACs that its masks ask
+    for and those that the program executes, and for programs with masks the open channels of every gated layer.
+    Raises `FedgateError` for an unreadable picture or when nothing can run, `UsageError` for unknown names and levels.
     """
     manifest = bundle.manifest
     level = choose_level(manifest, level, density)

@@ -95,8 +95,8 @@ def print_bench(result: dict) -> None:
     facts = [_fact(key, value) for key, value in result["machine"].items() if value is not None]
     out.print(", ".join(facts))
     made = table(
-        *("program", "runtime", "role", "density", "p50 ms", "p90 ms", "ratio to dense (95 %)", "MACs asked", "executed"),
-        *("load ms", "first ms", "peak MB"),
+        *("program", "runtime", "role", "density", "p50 ms", "p90 ms", "ratio to dense (95 %)"),
+        *("MACs asked", "executed", "load ms", "first ms", "peak MB"),
         title=f"batch 1, {result['rows'][0]['threads']} thread(s), {result['rows'][0]['rounds']} rounds",
         right=8,
     )

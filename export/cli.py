@@ -7,9 +7,21 @@ import click
 
 @click.command(short_help="Export a run as a bundle of verified programs.")
 @click.argument("run", type=click.Path())
-@click.option("--to", default="executorch,litert,onnx", show_default=True, metavar="ENGINE[,ENGINE...]", help="Runtimes to export to.")  # fmt: skip
+@click.option(
+    "--to",
+    default="executorch,litert,onnx",
+    show_default=True,
+    metavar="ENGINE[,ENGINE...]",
+    help="Runtimes to export to.",
+)
 @click.option("--out", type=click.Path(), required=True, metavar="NAME.fedgate", help="The bundle, a new folder.")
-@click.option("--dense", "dense_run", type=click.Path(), metavar="RUN", help="A run with gate `none` that becomes the dense program.")  # fmt: skip
+@click.option(
+    "--dense",
+    "dense_run",
+    type=click.Path(),
+    metavar="RUN",
+    help="A run with gate `none` that becomes the dense program.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print the bundle's programs as JSON.")
 def export(run, to, out, dense_run, overwrite, as_json):
@@ -29,8 +41,10 @@ def export(run, to, out, dense_run, overwrite, as_json):
     engines = list(dict.fromkeys(name.strip() for name in to.split(",") if name.strip()))
     bundle = export_run(run, out, engines, dense_run, overwrite, Console(stderr=True, quiet=as_json))
     if as_json:
-        programs = [{"file": p.file, "role": p.role, "engine": p.engine, "bytes": p.bytes, "sha256": p.sha256}
-                    for p in bundle.manifest.programs]  # fmt: skip
+        programs = [
+            {"file": p.file, "role": p.role, "engine": p.engine, "bytes": p.bytes, "sha256": p.sha256}
+            for p in bundle.manifest.programs
+        ]
         click.echo(json.dumps({"bundle": str(out), "programs": programs}))
     else:
         click.echo(f"wrote {out}")

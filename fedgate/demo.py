@@ -1,4 +1,4 @@
-"""`fedgate demo`: the whole pipeline on scikit-learn's 8x8 digits, step by step, each with the command that repeats it."""
+"""`fedgate demo`: the whole pipeline on scikit-learn's 8x8 digits, each step with the command that repeats it."""
 
 import json
 import os
@@ -14,7 +14,13 @@ TRAINING = ["--data", "digits", "--clients", "8", "--partition", "dirichlet:0.3"
 
 @click.command(short_help="Run the whole pipeline on the embedded digits data.")
 @click.option("--out", type=click.Path(), default="runs/demo", show_default=True, metavar="DIR", help="Where it goes.")
-@click.option("--workers", type=click.IntRange(1), default=min(2, os.cpu_count() or 1), show_default=True, help="Processes for training.")  # fmt: skip
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=min(2, os.cpu_count() or 1),
+    show_default=True,
+    help="Processes for training.",
+)
 def demo(out, workers):
     """Train a gated and a dense network federatedly, export, verify and measure them; under two minutes, no network.
 

@@ -16,17 +16,36 @@ def floats(ctx, param, value):
 @click.command(short_help="Train a gated network federatedly.")
 @click.option("--out", type=click.Path(), metavar="RUN", help="New run directory.")
 @click.option("--resume", type=click.Path(), metavar="RUN", help="Continue this run after any interruption.")
-@click.option("--data", metavar="NAME", help="digits, a folder (parquet in the Hugging Face hub's layout, or images by class), a hub name, or cifar-10-binary.tar.gz.  [digits]")  # fmt: skip
+@click.option(
+    "--data",
+    metavar="NAME",
+    help="digits, a folder (parquet as on the Hugging Face hub, or images by class), a hub name, or "
+    "cifar-10-binary.tar.gz.  [digits]",
+)
 @click.option("--label", metavar="COLUMN", help="The column to predict, where the data has several.")
 @click.option("--group", metavar="COLUMN", help="The column of natural ids for the partition `natural`.")
 @click.option("--image-size", type=click.IntRange(1), help="Resize every image to this many pixels square.")
 @click.option("--clients", type=int, help="Number of clients.  [8]")
 @click.option("--partition", metavar="SCHEME", help="iid, dirichlet:ALPHA, classes:K or natural.  [dirichlet:0.3]")
-@click.option("--model", metavar="NAME", help="cnn, resnet20, resnet32, resnet56, resnet18, vgg11, vgg16, or FILE.py:FUNCTION for your own.  [cnn]")  # fmt: skip
+@click.option(
+    "--model",
+    metavar="NAME",
+    help="cnn, resnet20, resnet32, resnet56, resnet18, vgg11, vgg16, or FILE.py:FUNCTION for your own.  [cnn]",
+)
 @click.option("--width", type=float, help="Channels of a slim network, as a fraction.  [1.0]")
 @click.option("--gate", help="paper, fbs, scale or none.  [paper]")
-@click.option("--density", callback=floats, metavar="R[,R...]", help="Kept fraction of channels; several make one network with a dial.  [0.5]")  # fmt: skip
-@click.option("--density-schedule", type=float, metavar="SHARE", help="Share of the rounds over which the density falls from 1.  [0.5]")  # fmt: skip
+@click.option(
+    "--density",
+    callback=floats,
+    metavar="R[,R...]",
+    help="Kept fraction of channels; several make one network with a dial.  [0.5]",
+)
+@click.option(
+    "--density-schedule",
+    type=float,
+    metavar="SHARE",
+    help="Share of the rounds over which the density falls from 1.  [0.5]",
+)
 @click.option("--rounds", type=int, help="Rounds of federated training.  [20]")
 @click.option("--local-epochs", type=int, help="Epochs of a client in a round.  [2]")
 @click.option("--batch-size", type=int, help="Images a step.  [32]")
@@ -39,7 +58,13 @@ def floats(ctx, param, value):
 @click.option("--precision", help="fp32, bf16 or auto (bf16 where the hardware has it).  [auto]")
 @click.option("--device", help="cpu, cuda or auto.  [auto]")
 @click.option("--seed", type=int, help="Of everything random.  [0]")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; the result is the same with any number.")  # fmt: skip
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes; the result is the same with any number.",
+)
 @click.option("--quiet", is_flag=True, help="No progress.")
 def train(out, resume, workers, quiet, **options):
     """Train a gated network federatedly, with non-IID clients simulated on this machine.

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 import torch
 
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.update import Update, UpdateSpec, decode_update, encode_update
+from fedgate.device_runtime.update import UpdateSpec, decode_update
 
 from .client import LocalPlan, train_locally
 from .evaluation import Evaluation, chunks, evaluate
-from .network import load_tensors, network_tensors
+from .network import load_tensors
+from .wire import encode_upload
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class TaskResult:
 class Trainer:
     """One network and the data, in whichever process: trains a client or evaluates a chunk of the test set."""
 
-    def __init__(self, network, data, parts, precision, run):
+    def __init__(self, network, data, parts, precision):
         self.network = network.to(memory_format=torch.channels_last)
-        self.data, self.parts, self.precision, self.run = data, parts, precision, run
+        self.data, self.parts, self.precision = data, parts, precision
         self.statistics = (data.mean, data.std)
 
     def train(self, client, download, spec: UpdateSpec, plan: LocalPlan) -> TaskResult:
@@ -52,21 +53,7 @@ class Trainer:
         chosen = torch.from_numpy(self.parts[client])
         images, labels = self.data.train_images[chosen], self.data.train_labels[chosen]
         result = train_locally(self.network, images, labels, self.statistics, plan)
-        record = result.salience
-        blob = encode_update(
-            Update(
-                run=self.run,
-                base_round=base.base_round,
-                base_hash=base.base_hash,
-                client=client,
-                examples=len(labels),
-                local_steps=result.steps,
-                samples=tuple(int(n) for n in record.samples),
-                values=network_tensors(self.network),
-                opened=record.opened,
-                strength=record.strength,
-            )
-        )
+        blob = encode_upload(self.network, result.salience, spec, client, len(labels), result.steps)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
         return TaskResult(client, blob, result.loss, result.accuracy, cpu_seconds, seconds)
 
@@ -82,15 +69,15 @@ class LocalEngine:
     build: makes the network; a picklable callable, as workers build their own.
     """
 
-    def __init__(self, build, data, parts, precision, run, workers=1):
+    def __init__(self, build, data, parts, precision, workers=1):
         torch.set_num_threads(1)
         self.pool = self.trainer = None
         self.test_count = len(data.test_labels)
         if workers == 1:
-            self.trainer = Trainer(build(), data, parts, precision, run)
+            self.trainer = Trainer(build(), data, parts, precision)
         else:
             context = torch.multiprocessing.get_context("spawn")
-            arguments = (build, data, parts, precision, run)
+            arguments = (build, data, parts, precision)
             self.pool = ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=arguments)
 
     def train(self, clients, download, spec, plan_of):
@@ -130,12 +117,12 @@ class LocalEngine:
 _trainer = None  # a worker process's own
 
 
-def start_worker(build, data, parts, precision, run):
+def start_worker(build, data, parts, precision):
     global _trainer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
     threading.Thread(target=exit_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    _trainer = Trainer(build(), data, parts, precision, run)
+    _trainer = Trainer(build(), data, parts, precision)
 
 
 def exit_with_parent():

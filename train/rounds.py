@@ -12,8 +12,7 @@ import torch
 
 from fedgate.device_runtime import macs
 from fedgate.device_runtime.errors import UsageError
-from fedgate.device_runtime.tensors import tensors_hash
-from fedgate.device_runtime.update import SERVER, Update, UpdateSpec, decode_update, encode_update
+from fedgate.device_runtime.update import decode_update
 
 from .client import LocalPlan, client_seed, resolve_precision
 from .config import TrainConfig
@@ -25,6 +24,7 @@ from .run_directory import MetricsLog, RunDirectory, RunInfo
 from .salience import SalienceRecord
 from .schedule import densities_at, learning_rate_at
 from .strategies import ServerState, round_step
+from .wire import encode_download, record_of, update_spec
 
 
 def resolve_device(name):
@@ -89,7 +89,7 @@ def make_engine(info: RunInfo, data, parts, workers):
     if data_facts(data)["sha256"] != info.data["sha256"]:
         raise UsageError(f"'{info.config.data}' now holds other data than this run was trained on")
     build = functools.partial(make_network, info, info.resolved["device"])
-    return LocalEngine(build, data, parts, info.resolved["precision"], info.run, workers)
+    return LocalEngine(build, data, parts, info.resolved["precision"], workers)
 
 
 class Run:
@@ -98,49 +98,19 @@ class Run:
     def __init__(self, directory: RunDirectory, data, parts, workers=1):
         self.directory, self.data, self.parts = directory, data, parts
         self.info, self.config = directory.info, directory.info.config
-        network = make_network(self.info)
-        self.layers = network.layers
-        self.gated = {name: gate.out_channels for name, gate in network.gates.items()}
+        self.network = make_network(self.info)
+        self.layers = self.network.layers
         self.levels = len(self.config.density)
         self.table = class_table(data.train_labels.numpy(), parts, len(data.labels))
         loaded = directory.load()
         if loaded:
             self.state, self.salience, progress = loaded
         else:
-            self.state = ServerState(0, network_tensors(network))
+            self.state = ServerState(0, network_tensors(self.network))
             self.salience, progress = {}, {"metrics_bytes": 0}
         self.log = MetricsLog(directory.path / "metrics.jsonl", progress["metrics_bytes"])
         self.engine = make_engine(self.info, data, parts, workers)
         self.images = self.cpu_seconds = 0
-
-    def spec(self):
-        """What an update to the present state must look like."""
-        return UpdateSpec(
-            parameters={name: value.shape for name, value in self.state.tensors.items()},
-            channels=self.gated,
-            levels=self.levels,
-            run=self.info.run,
-            base_round=self.state.round,
-            base_hash=tensors_hash(self.state.tensors),
-        )
-
-    def download(self, spec):
-        """The blob that every client of the round gets: the server's tensors."""
-        empty = SalienceRecord.empty(self.gated, self.levels)
-        return encode_update(
-            Update(
-                run=spec.run,
-                base_round=spec.base_round,
-                base_hash=spec.base_hash,
-                client=SERVER,
-                examples=0,
-                local_steps=0,
-                samples=(0,) * self.levels,
-                values=self.state.tensors,
-                opened=empty.opened,
-                strength=empty.strength,
-            )
-        )
 
     def plan(self, client):
         """What a client is asked to do in the round that follows the present state."""
@@ -168,17 +138,13 @@ class Run:
     def round(self):
         """One round: download, local training, upload, aggregation, evaluation, checkpoint."""
         started = time.perf_counter()
-        spec = self.spec()
-        download = self.download(spec)
+        spec = update_spec(self.network, self.state, self.info.run)
+        download = encode_download(self.state.tensors, spec)
         densities = self.plan(0).densities
         updates, rows = [], []
         for result in self.engine.train(range(self.config.clients), download, spec, self.plan):
             update = decode_update(result.blob, spec)
-            record = SalienceRecord(
-                {name: array.astype(np.int64) for name, array in update.opened.items()},
-                {name: array.astype(np.float64) for name, array in update.strength.items()},
-                np.array(update.samples, np.int64),
-            )
+            record = record_of(update)
             self.salience[f"client-{result.client}"] = record
             updates.append(update)
             rows.append(self.client_row(result, update, record, densities, len(download)))
