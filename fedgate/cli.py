@@ -1,8 +1,10 @@
 """The command line: one click group whose commands are imported only when they are asked for."""
 
+import _thread
 import importlib
 import os
 import sys
+import threading
 
 import click
 
@@ -64,7 +66,8 @@ def cli(debug):
 
 def main(args=None):
     """Run the command line; every error ends as one line on stderr and an exit status (2 usage, 1 failure)."""
-    args = sys.argv[1:] if args is None else list(args)
+    args = (sys.argv[1:] if args is None else list(args)) or ["--help"]
+    sys.unraisablehook = repeat_interrupt
     debug = bool(os.environ.get("FEDGATE_DEBUG")) or "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
     try:
@@ -85,6 +88,17 @@ def main(args=None):
         if status is None:  # not one of our own: say what it was, and how to see more
             fail(f"{type(error).__name__}: {text} (--debug shows where)", 1)
         fail(text, status)
+
+
+def repeat_interrupt(unraisable):
+    """Raise a Ctrl-C again that came while Python was in a destructor or a weak reference's callback.
+
+    There it would be printed and forgotten, and torch spends enough time in them for that to happen.
+    """
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        threading.Timer(0.01, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def fail(message, status):

@@ -58,27 +58,24 @@ def run(arguments):
 
 def summary(gated, dense, bundle):
     """The closing table: accuracy, MACs and latency of every program, bytes of the two runs, where the files are."""
-    from rich.console import Console
-    from rich.table import Table
-
     from fedgate.device_runtime.bench import bench
     from fedgate.device_runtime.bundle import load_bundle
     from fedgate.device_runtime.engines import load_program
+    from fedgate.device_runtime.tables import console, table
 
     loaded = load_bundle(bundle)
     result = bench(loaded, seconds=5.0)
     images, labels = test_set(gated)
     programs = {program.file: program for program in loaded.manifest.programs}
-    table = Table(title="8x8 digits, batch 1, one thread", title_justify="left")
-    for name in ("engine", "program", "test accuracy", "MACs asked", "MACs executed", "p50 ms", "time / dense"):
-        table.add_column(name, justify="left" if name in ("engine", "program") else "right")
+    columns = ("test accuracy", "MACs asked", "MACs executed", "p50 ms", "time / dense")
+    made = table("engine", "program", *columns, title="8x8 digits, batch 1, one thread", right=5)
     for row in result["rows"]:
         program = load_program(loaded, programs[row["program"]])
         level = loaded.manifest.default_level if program.program.takes_level else None
         hits = [
             program.run(image[None], level)[0].argmax() == label for image, label in zip(images, labels, strict=True)
         ]
-        table.add_row(
+        made.add_row(
             row["runtime"],
             row["role"],
             f"{100 * sum(hits) / len(hits):.1f} %",
@@ -87,17 +84,15 @@ def summary(gated, dense, bundle):
             f"{row['p50_ms']:.3f}",
             "-" if row["ratio_to_dense"] is None else f"{row['ratio_to_dense']:.2f}",
         )
-    console = Console()
-    console.print(table)
+    out = console()
+    out.print(made)
     for name, path in (("gated", gated), ("dense", dense)):
         up, down = sent_bytes(path)
-        console.print(f"{name} training sent {up / 1e6:.1f} MB up and {down / 1e6:.1f} MB down", highlight=False)
-    console.print(
-        "`masked` computes every channel: it runs everywhere and shows that the masks are right, not a speed."
-    )
+        out.print(f"{name} training sent {up / 1e6:.1f} MB up and {down / 1e6:.1f} MB down")
+    out.print("`masked` computes every channel: it runs everywhere and shows that the masks are right, not a speed.")
     for text in result["warnings"]:
-        console.print(f"the machine was noisy: {text}", highlight=False)
-    console.print(f"files: {gated}/ {dense}/ {bundle}/", highlight=False, soft_wrap=True)
+        out.print(f"the machine was noisy: {text}")
+    out.print(f"files: {gated}/ {dense}/ {bundle}/", soft_wrap=True)
 
 
 def test_set(run_path):

@@ -92,7 +92,7 @@ def evaluate(run, workers, as_json):
     Example:
       fedgate evaluate runs/first
     """
-    from .session import evaluate_run, evaluation_tables
+    from .results import evaluate_run, evaluation_tables
 
     result = evaluate_run(run, workers)
     if as_json:

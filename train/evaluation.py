@@ -16,7 +16,7 @@ CHUNK = 250  # images a task; fixed, so that sums are the same however many work
 
 @dataclass(frozen=True)
 class Evaluation:
-    """correct, total: (levels, classes) counts; loss: (levels,) sums; executed: (levels,) sums of MACs."""
+    """correct, total: (levels, classes) counts; loss: (levels,) sums; executed: (levels, layers) sums of MACs."""
 
     correct: np.ndarray
     total: np.ndarray
@@ -55,7 +55,7 @@ def evaluate(network, images, labels, statistics, precision, classes) -> Evaluat
     network.set_densities(network.densities)
     levels = len(network.densities)
     correct, total = np.zeros((levels, classes), np.int64), np.zeros((levels, classes), np.int64)
-    loss, executed = np.zeros(levels), np.zeros(levels, np.int64)
+    loss, executed = np.zeros(levels), np.zeros((levels, len(network.layers)), np.int64)
     collector = SalienceCollector(network)
     x = normalise(images.to(device), *statistics).contiguous(memory_format=torch.channels_last)
     y = labels.to(device)
@@ -68,16 +68,14 @@ def evaluate(network, images, labels, statistics, precision, classes) -> Evaluat
         correct[level] = torch.bincount(y[hit], minlength=classes).cpu().numpy()
         total[level] = torch.bincount(y, minlength=classes).cpu().numpy()
         loss[level] = F.cross_entropy(logits, y, reduction="sum").item()
-        executed[level] = executed_macs(network, len(y)).sum()
+        executed[level] = executed_macs(network, len(y)).sum(0)
     return Evaluation(correct, total, loss, executed, collector.record())
 
 
 def executed_macs(network, count):
-    """MACs that the masks of the last forward pass of `count` images ask for: int64 (count,)."""
-    if not network.gates:
-        return np.full(count, sum(macs.dense(network.layers).values()), np.int64)
-    opened = network.open().to(torch.uint8).cpu().numpy()
-    return sum(macs.executed(network.layers, opened).values())
+    """MACs that the masks of the last forward pass of `count` images ask for: int64 (count, layers)."""
+    opened = network.open().cpu().numpy() if network.gates else np.zeros((count, 0), bool)
+    return np.stack(list(macs.executed(network.layers, opened).values()), axis=1)
 
 
 def chunks(count):

@@ -4,6 +4,7 @@ Each task computes with one thread, also with one worker and in evaluation, so t
 same bytes. A task starts from nothing but the server's tensors and a seed.
 """
 
+import contextlib
 import functools
 import multiprocessing.connection
 import operator
@@ -14,6 +15,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 
 import torch
 
@@ -77,6 +79,7 @@ class LocalEngine:
             self.trainer = Trainer(build(), data, parts, precision)
         else:
             context = torch.multiprocessing.get_context("spawn")
+            resource_tracker.ensure_running()  # starting it later would lift `no_interrupts`
             arguments = (build, data, parts, precision)
             self.pool = ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=arguments)
 
@@ -98,7 +101,8 @@ class LocalEngine:
             for each in arguments:
                 yield getattr(self.trainer, method)(*each)
             return
-        futures = [self.pool.submit(run_task, method, each) for each in arguments]
+        with no_interrupts():  # a worker starts when a task is submitted
+            futures = [self.pool.submit(run_task, method, each) for each in arguments]
         try:
             for future in futures:
                 yield future.result()
@@ -119,10 +123,23 @@ _trainer = None  # a worker process's own
 
 def start_worker(build, data, parts, precision):
     global _trainer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
     threading.Thread(target=exit_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _trainer = Trainer(build(), data, parts, precision)
+
+
+@contextlib.contextmanager
+def no_interrupts():
+    """Hold Ctrl-C back, and have processes that are started meanwhile never see it.
+
+    It reaches the whole process group, and the parent decides what becomes of its workers. A worker that blocked it
+    only once it runs would be hit while it still imports.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def exit_with_parent():

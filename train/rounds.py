@@ -102,14 +102,15 @@ class Run:
         self.layers = self.network.layers
         self.levels = len(self.config.density)
         self.table = class_table(data.train_labels.numpy(), parts, len(data.labels))
+        self.engine = make_engine(self.info, data, parts, workers)
+        self.log = MetricsLog(directory.path / "metrics.jsonl")  # from here on no other process has this run
         loaded = directory.load()
         if loaded:
             self.state, self.salience, progress = loaded
         else:
             self.state = ServerState(0, network_tensors(self.network))
             self.salience, progress = {}, {"metrics_bytes": 0}
-        self.log = MetricsLog(directory.path / "metrics.jsonl", progress["metrics_bytes"])
-        self.engine = make_engine(self.info, data, parts, workers)
+        self.log.cut(progress["metrics_bytes"])
         self.images = self.cpu_seconds = 0
 
     def plan(self, client):
@@ -193,7 +194,7 @@ class Run:
             "test_loss": evaluation.loss[top] / evaluation.images[top],
             "bytes_up": sum(row["bytes_up"] for row in rows),
             "bytes_down": sum(row["bytes_down"] for row in rows),
-            "macs_per_sample": evaluation.executed[top] / evaluation.images[top],
+            "macs_per_sample": evaluation.executed[top].sum() / evaluation.images[top],
             "kept_share": 1.0,
             "mask_overlap": mean_overlap(evaluation.salience, top),
             "masks": {
@@ -202,8 +203,12 @@ class Run:
             },
         }
 
-    def close(self, at_once=False):
-        self.engine.close(at_once)
+    def __enter__(self):
+        return self
+
+    def __exit__(self, error, *_):
+        """Stop the workers, at once when a round was interrupted or failed."""
+        self.engine.close(at_once=error is not None)
         self.log.close()
 
 

@@ -4,6 +4,7 @@ Whatever instant the process is killed at, the folder holds a configuration and 
 and files are written aside, fsynced and renamed.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fedgate.device_runtime.checks import Fields, parse_json
 from fedgate.device_runtime.errors import FedgateError, UsageError
-from fedgate.device_runtime.storage import sync_folder, write_file
+from fedgate.device_runtime.storage import read_file, sync_folder, write_file
 from fedgate.device_runtime.tensors import read_tensors, write_tensors
 
 from .config import TrainConfig
@@ -21,6 +23,12 @@ from .salience import SalienceRecord
 from .strategies import ServerState
 
 KEPT_CHECKPOINTS = 2
+# Of config.json, beside the options: what the field holds at least.
+FACTS = {
+    "resolved": {"device", "precision", "augment"},
+    "data": {"name", "sha256", "labels", "shape", "mean", "std"},
+    "versions": set(),
+}
 
 
 @dataclass(frozen=True)
@@ -43,8 +51,7 @@ class RunDirectory:
     def create(cls, path, info):
         """Make a new run directory; refuses one that exists."""
         path = Path(path)
-        if path.exists():
-            raise UsageError(f"{path} exists: continue it with --resume {path}, or choose another --out")
+        check_new(path)
         aside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,24 +72,29 @@ class RunDirectory:
             sync_folder(path.parent)
         except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)
-            raise FedgateError(f"cannot create the run directory {path}: {error.strerror}") from error
+            raise FedgateError(f"cannot create the run directory {path}: {error.strerror or error}") from error
         return cls(path, info)
 
     @classmethod
     def open(cls, path):
         """Open an existing run directory; a missing or damaged one is a `FedgateError`."""
         path = Path(path)
+        if not path.is_dir():
+            raise FedgateError(f"{path} is no run directory: no such folder")
+        if not (path / "config.json").is_file():
+            raise FedgateError(f"{path} is no run directory: it has no config.json")
+        document = Fields(parse_json(read_file(path / "config.json"), f"{path}/config.json"), f"{path}/config.json")
+        if (document.get("format"), document.get("version")) != ("fedgate-run", 1):
+            raise FedgateError(f"{path} holds a run of another format version: this fedgate reads fedgate-run 1")
         try:
-            document = json.loads((path / "config.json").read_text(encoding="utf-8"))
-            if document["format"] != "fedgate-run" or document["version"] != 1:
-                raise FedgateError(f"{path} holds a run of another format version")
-            config = TrainConfig.from_json(json.dumps(document["config"]))
-            fields = (document[key] for key in ("resolved", "data", "versions"))
-            return cls(path, RunInfo(document["run"], config, *fields))
-        except OSError as error:
-            raise FedgateError(f"{path} is no run directory: config.json: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
+            config = TrainConfig.from_json(json.dumps(document.get("config")))
+        except UsageError as error:
             raise FedgateError(f"{path}/config.json is damaged: {error}") from error
+        for key, names in FACTS.items():
+            value = document.get(key)
+            if not isinstance(value, dict) or not names <= set(value):
+                document.refuse(key, f"an object with {', '.join(sorted(names))}")
+        return cls(path, RunInfo(document.text("run"), config, *(document.get(key) for key in FACTS)))
 
     # Checkpoints
 
@@ -117,19 +129,26 @@ class RunDirectory:
         except (OSError, FedgateError) as error:
             shutil.rmtree(aside, ignore_errors=True)
             raise FedgateError(
-                f"cannot write the checkpoint of round {state.round}: {error}; the one before it is intact: "
-                f"continue with --resume {self.path}"
+                f"cannot write the checkpoint of round {state.round}: {error}; when it can be written, "
+                f"continue with: fedgate train --resume {self.path}"
             ) from error
         for _, folder in self.checkpoints()[KEPT_CHECKPOINTS:]:
             shutil.rmtree(folder, ignore_errors=True)
 
     def load(self):
-        """The newest checkpoint: (state, salience by scope, progress), or None where there is none yet."""
+        """The newest checkpoint: (state, salience by scope, progress), or None where there is none yet.
+
+        A checkpoint is renamed into place when it is whole, so a damaged one was damaged from outside: a
+        `FedgateError` says which, and leaves it to the user to fall back on the one before it.
+        """
         for round_, folder in self.checkpoints():
-            tensors, meta = read_tensors(folder / "state.safetensors")
+            try:
+                tensors, meta = read_tensors(folder / "state.safetensors")
+                arrays, _ = read_tensors(folder / "salience.safetensors")
+            except FedgateError as error:
+                raise FedgateError(f"{error}; remove {folder} to go on from what was before it") from error
             if meta.get("run") != self.info.run or meta.get("config") != self.info.config.to_json():
-                raise UsageError(f"{folder} belongs to another configuration than {self.path}/config.json")
-            arrays, _ = read_tensors(folder / "salience.safetensors")
+                raise FedgateError(f"{folder} belongs to another run than {self.path}/config.json: put its own back")
             scopes = sorted({key.split("/", 1)[0] for key in arrays})
             salience = {scope: SalienceRecord.from_tensors(arrays, scope) for scope in scopes}
             return ServerState(round_, tensors), salience, meta["progress"]
@@ -148,24 +167,43 @@ class RunDirectory:
 
     def model_tensors(self):
         """Tensors of the finished model, or of the newest checkpoint of an unfinished run."""
+        loaded = self.load()  # first, as it refuses another run's config.json
         if self.model_path.exists():
             return read_tensors(self.model_path)[0]
-        loaded = self.load()
         if loaded is None:
-            raise FedgateError(f"{self.path} has no finished round yet")
+            raise FedgateError(f"{self.path} has no finished round yet: fedgate train --resume {self.path}")
         return loaded[0].tensors
 
 
-class MetricsLog:
-    """metrics.jsonl: one JSON object a line, appended; cut back to a checkpoint on resume."""
+def check_new(path):
+    """Refuse a path for a new run where something stands."""
+    if (Path(path) / "config.json").exists():
+        raise UsageError(f"{path} exists: continue it with --resume {path}, or choose another --out")
+    if Path(path).exists():
+        raise UsageError(f"{path} exists and is no run: choose another --out")
 
-    def __init__(self, path, length=0):
-        """length: bytes to keep of what the file holds."""
+
+class MetricsLog:
+    """metrics.jsonl: one JSON object a line, appended; cut back to a checkpoint on resume.
+
+    Its lock makes sure that one process at a time works on a run; the kernel drops it when that process ends.
+    """
+
+    def __init__(self, path):
+        self.path = path
         try:
             self.file = open(path, "ab")  # noqa: SIM115 (lives as long as the run)
-            self.file.truncate(length)
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FedgateError(f"another process is training {path.parent}: wait for it or stop it first") from error
         except OSError as error:
             raise FedgateError(f"cannot write {path}: {error.strerror}") from error
+
+    def cut(self, length):
+        """Keep the first `length` bytes: what was there when the checkpoint was written."""
+        if os.path.getsize(self.path) < length:
+            raise FedgateError(f"{self.path} has lost rows that its checkpoint had: put the whole file back")
+        self.file.truncate(length)
 
     def write(self, row):
         self.file.write(json.dumps(row, default=as_json).encode() + b"\n")

@@ -3,17 +3,15 @@
 import dataclasses
 
 from rich.console import Console
-from rich.table import Table
 
-from fedgate.device_runtime import macs
-from fedgate.device_runtime.errors import UsageError
+from fedgate.device_runtime.errors import FedgateError, UsageError
 
 from .board import Board
 from .config import TrainConfig
-from .partition import class_table, plot_class_table, render_class_table
+from .partition import plot_class_table, render_class_table
 from .progress import RoundProgress
-from .rounds import Run, describe_run, make_engine, make_network, mean_overlap, prepare
-from .run_directory import RunDirectory
+from .rounds import Run, describe_run, prepare
+from .run_directory import RunDirectory, check_new
 
 
 def run_training(out, resume, workers=1, quiet=False, options=None):
@@ -30,17 +28,19 @@ def run_training(out, resume, workers=1, quiet=False, options=None):
         data, parts = prepare(directory.info.config)
     else:
         config = TrainConfig(**options)
+        check_new(out)  # now, not after minutes of reading data
         data, parts = prepare(config)
         directory = RunDirectory.create(out, describe_run(config, data))
-    run = Run(directory, data, parts, workers)
+    again = f"continue with: fedgate train --resume {directory.path}"
     try:
-        follow(run, quiet, directory, show_partition=not resume)
-    except BaseException as error:
-        run.close(at_once=True)
-        if isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt(f"interrupted; continue with: fedgate train --resume {directory.path}") from error
-        raise
-    run.close()
+        with Run(directory, data, parts, workers) as run:
+            follow(run, quiet, directory, show_partition=not resume)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"interrupted; {again}") from error
+    except OSError as error:  # the disk is full, most often
+        raise FedgateError(
+            f"cannot write in {directory.path}: {error.strerror or error}; when it can, {again}"
+        ) from error
     return directory.path
 
 
@@ -88,77 +88,3 @@ def check_same(directory, options):
 
 def as_option(value):
     return ",".join(map(str, value)) if isinstance(value, tuple) else value
-
-
-def evaluate_run(path, workers=1):
-    """Evaluate a run's model; returns a JSON-ready dict: accuracy by level, by client, MACs, masks."""
-    directory = RunDirectory.open(path)
-    config = directory.info.config
-    data, parts = prepare(config)
-    tensors = directory.model_tensors()
-    engine = make_engine(directory.info, data, parts, workers)
-    try:
-        evaluation = engine.evaluate(tensors)
-    finally:
-        engine.close()
-    layers = make_network(directory.info).layers
-    clients = evaluation.client_accuracy(class_table(data.train_labels.numpy(), parts, len(data.labels)))
-    levels = []
-    for i, density in enumerate(config.density):
-        levels.append(
-            {
-                "density": density,
-                "accuracy": float(evaluation.accuracy()[i]),
-                "loss": float(evaluation.loss[i] / evaluation.images[i]),
-                "macs_nominal": sum(macs.nominal(layers, density).values()),
-                "macs_executed": float(evaluation.executed[i] / evaluation.images[i]),
-                "mask_overlap": mean_overlap(evaluation.salience, i),
-                "by_client": [float(value) for value in clients[i]],
-            }
-        )
-    return {
-        "run": str(path),
-        "model": config.model,
-        "gate": config.gate,
-        "data": directory.info.data["name"],
-        "test_images": int(evaluation.images[0]),
-        "macs_dense": sum(macs.dense(layers).values()),
-        "levels": levels,
-    }
-
-
-def evaluation_tables(result):
-    """Print what `evaluate_run` returned."""
-    console = Console()
-    title = f"{result['run']}: {result['model']}, gate {result['gate']}, {result['test_images']} test images"
-    table = Table(title=title, title_justify="left")
-    for column in (
-        "density",
-        "accuracy",
-        "worst client",
-        "MACs nominal",
-        "MACs executed",
-        "of dense",
-        "mask overlap",
-    ):
-        table.add_column(column, justify="right")
-    for level in result["levels"]:
-        overlap = level["mask_overlap"]
-        table.add_row(
-            f"{level['density']:g}",
-            f"{100 * level['accuracy']:.2f} %",
-            f"{100 * min(level['by_client']):.2f} %",
-            f"{level['macs_nominal']:,}",
-            f"{level['macs_executed']:,.0f}",
-            f"{100 * level['macs_executed'] / result['macs_dense']:.1f} %",
-            "-" if overlap is None else f"{overlap:.2f}",
-        )
-    console.print(table)
-    table = Table(title="accuracy by client", title_justify="left")
-    table.add_column("client", justify="right")
-    for level in result["levels"]:
-        table.add_column(f"density {level['density']:g}", justify="right")
-    for client in range(len(result["levels"][0]["by_client"])):
-        cells = [f"{100 * level['by_client'][client]:.2f} %" for level in result["levels"]]
-        table.add_row(str(client), *cells)
-    console.print(table)

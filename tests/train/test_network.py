@@ -13,7 +13,7 @@ from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.train.models import MODELS, build
 from fedgate.train.network import build_network, gate_network, load_tensors, network_tensors
 
-SHAPES = {name: (3, 32, 32) for name in MODELS} | {"cnn": (1, 8, 8)}
+SHAPES = dict.fromkeys(MODELS, (3, 32, 32)) | {"cnn": (1, 8, 8)}
 CASES = [*SHAPES.items(), ("resnet18", (3, 224, 224))]
 
 
@@ -83,7 +83,7 @@ def test_width_scales_every_channel_count():
 
 
 class Residual(nn.Module):
-    """A user's network: a bias, no norm behind one convolution, a flatten of several positions, methods and functions."""
+    """A user's network: a bias, no norm behind one convolution, a flatten of several positions, methods."""
 
     def __init__(self):
         super().__init__()
