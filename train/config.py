@@ -46,8 +46,11 @@ class TrainConfig:
         object.__setattr__(self, "density", tuple(float(d) for d in self.density))
         if self.gate in ("none", "scale") and self.density == TrainConfig.density:
             object.__setattr__(self, "density", (1.0,))  # the default density is meant for gates that close channels
-        if ":" in self.model:  # a user's file: a resumed run must find it from any folder
+        # A resumed run must find the user's files from any folder.
+        if ":" in self.model:
             object.__setattr__(self, "model", str(Path(self.model).absolute()))
+        if self.data != "digits" and Path(self.data).expanduser().exists():
+            object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
         check_gate(self.gate, self.density)
         choose("learning-rate schedule", self.lr_schedule, SCHEDULES)
         choose("precision", self.precision, PRECISIONS)

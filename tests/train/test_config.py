@@ -27,6 +27,15 @@ def test_a_configuration_round_trips():
     assert config.to_json() == TrainConfig.from_json(config.to_json()).to_json()
 
 
+def test_paths_are_made_absolute_and_names_are_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    assert TrainConfig(data="pictures").data == str(tmp_path / "pictures")
+    assert TrainConfig(model="net.py:make").model == str(tmp_path / "net.py:make")
+    assert TrainConfig(data="uoft-cs/cifar10").data == "uoft-cs/cifar10"
+    assert TrainConfig().data == "digits"
+
+
 def test_ungated_networks_default_to_density_one():
     assert TrainConfig(gate="none").density == (1.0,)
     assert TrainConfig(gate="scale").density == (1.0,)
