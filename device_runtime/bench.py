@@ -45,7 +45,7 @@ def bench(
     if threads < 1 or (rounds is not None and rounds < 1) or seconds <= 0:
         raise UsageError("threads and rounds must be at least 1, and seconds more than 0")
     level = choose_level(bundle.manifest, level, density)
-    wanted = matching(bundle, engine, role, level)
+    wanted = with_baselines(bundle, matching(bundle, engine, role, level))
     programs = runnable(wanted)
     inputs = bundle.reference().image
     machine = machine_info()
@@ -61,6 +61,13 @@ def bench(
     _add_ratios(programs, rows, times)
     skipped = [{"program": p.file, "reason": why_not(p)} for p in wanted if why_not(p)]
     return {"machine": machine, "rows": rows, "skipped": skipped, "warnings": noise(rows, busy)}
+
+
+def with_baselines(bundle: Bundle, programs: Sequence[Program]) -> list[Program]:
+    """The programs, and the dense ones of their engines: a ratio needs its baseline in the same run."""
+    engines = {program.engine for program in programs}
+    baselines = [p for p in bundle.manifest.programs if p.role == "dense" and p.engine in engines]
+    return [*(p for p in baselines if p not in programs), *programs]
 
 
 def warm_up(loaded: LoadedProgram, inputs: np.ndarray, level: int) -> np.ndarray | None:
