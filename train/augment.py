@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from ..device_runtime.errors import choose
+from fedgate.device_runtime.errors import choose
 
 AUGMENTATIONS = ("none", "crop", "crop-flip")
 

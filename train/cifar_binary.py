@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..device_runtime.errors import FedgateError, UsageError
-from .data import Source, Split
+from fedgate.device_runtime.errors import FedgateError, UsageError
+
+from .source import Source, Split
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 RECORD = 1 + 3 * 32 * 32

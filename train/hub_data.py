@@ -12,8 +12,9 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from PIL import Image, ImageOps
 
-from ..device_runtime.errors import FedgateError, UsageError
-from .data import KNOWN, Source, Split
+from fedgate.device_runtime.errors import FedgateError, UsageError
+
+from .source import KNOWN, Source, Split
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
 LARGEST_SIDE = 224

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..device_runtime.errors import UsageError
+from fedgate.device_runtime.errors import UsageError
 
 SCHEMES = ("iid", "dirichlet:ALPHA", "classes:K", "natural")
 # NIID-Bench asks for ten examples a client; with little data for each client that can never be drawn.
