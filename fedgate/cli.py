@@ -1,8 +1,8 @@
 """The command line: one click group whose commands are imported only when they are asked for."""
 
-import _thread
 import importlib
 import os
+import signal
 import sys
 import threading
 
@@ -96,7 +96,8 @@ def repeat_interrupt(unraisable):
     There it would be printed and forgotten, and torch spends enough time in them for that to happen.
     """
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        threading.Timer(0.01, _thread.interrupt_main).start()
+        main_thread = threading.main_thread().ident
+        threading.Timer(0.01, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
     else:
         sys.__unraisablehook__(unraisable)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from .gates import check_gate
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
 AUGMENTATIONS = ("auto", "none", "crop", "crop-flip")
+JSON_KINDS = {float: int | float, tuple[float, ...]: list}  # where JSON's type is another than the field's
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,9 @@ class TrainConfig:
             if set(fields) != known:
                 odd = sorted(set(fields) ^ known)
                 raise UsageError(f"the configuration lacks or does not know: {', '.join(odd)}")
+            for name, kind in typing.get_type_hints(cls).items():
+                if not isinstance(fields[name], JSON_KINDS.get(kind, kind)):
+                    raise TypeError(f"{name} is {fields[name]!r}")
             return cls(**fields)
         except (ValueError, TypeError) as error:
             raise UsageError(f"the configuration is damaged: {error}") from error

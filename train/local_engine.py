@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 
 import torch
+from tqdm import tqdm
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.update import UpdateSpec, decode_update
@@ -125,6 +126,7 @@ def start_worker(build, data, parts, precision):
     global _trainer
     threading.Thread(target=exit_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # torch.fx makes a bar, whose own semaphore would outlive a stopped worker
     _trainer = Trainer(build(), data, parts, precision)
 
 

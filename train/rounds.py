@@ -104,14 +104,22 @@ class Run:
         self.table = class_table(data.train_labels.numpy(), parts, len(data.labels))
         self.engine = make_engine(self.info, data, parts, workers)
         self.log = MetricsLog(directory.path / "metrics.jsonl")  # from here on no other process has this run
-        loaded = directory.load()
+        try:
+            self.load()
+        except BaseException:
+            self.log.close()
+            raise
+        self.images = self.cpu_seconds = 0
+
+    def load(self):
+        """Take up the newest checkpoint, or the initial state where there is none."""
+        loaded = self.directory.load()
         if loaded:
             self.state, self.salience, progress = loaded
         else:
             self.state = ServerState(0, network_tensors(self.network))
             self.salience, progress = {}, {"metrics_bytes": 0}
         self.log.cut(progress["metrics_bytes"])
-        self.images = self.cpu_seconds = 0
 
     def plan(self, client):
         """What a client is asked to do in the round that follows the present state."""

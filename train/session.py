@@ -10,7 +10,7 @@ from .board import Board
 from .config import TrainConfig
 from .partition import plot_class_table, render_class_table
 from .progress import RoundProgress
-from .rounds import Run, describe_run, prepare
+from .rounds import Run, describe_run, make_network, prepare
 from .run_directory import RunDirectory, check_new
 
 
@@ -30,7 +30,9 @@ def run_training(out, resume, workers=1, quiet=False, options=None):
         config = TrainConfig(**options)
         check_new(out)  # now, not after minutes of reading data
         data, parts = prepare(config)
-        directory = RunDirectory.create(out, describe_run(config, data))
+        info = describe_run(config, data)
+        make_network(info)  # a model that cannot be built leaves no run behind
+        directory = RunDirectory.create(out, info)
     again = f"continue with: fedgate train --resume {directory.path}"
     try:
         with Run(directory, data, parts, workers) as run:

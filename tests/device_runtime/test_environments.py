@@ -1,49 +1,19 @@
 """The device commands in environments as small as a Raspberry Pi's: no torch, one engine, also numpy 1.
 
-The environments are built once with pip, in .venv-litert and .venv-tflite at the repository's root.
+The environments are those of tests/conftest.py.
 """
 
-import hashlib
 import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-COMMON = ["click", "rich", "safetensors", "Pillow"]
-PACKAGES = {
-    "litert": [*COMMON, "numpy", "ai-edge-litert>=2.3"],
-    "tflite": [*COMMON, "numpy<2", "tflite-runtime==2.14.0"],
-}
 
-
-def make(name: str) -> Path:
-    """The environment's folder; its marker names what was installed, so that a half-made one is made again."""
-    folder = ROOT / f".venv-{name}"
-    recipe = f"{sys.version}\n{ROOT}\n" + "\n".join(PACKAGES[name])
-    marker = folder / ".ready"
-    digest = hashlib.sha256(recipe.encode()).hexdigest()
-    if marker.is_file() and marker.read_text() == digest:
-        return folder
-    subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True, capture_output=True)
-    pip = [folder / "bin" / "pip", "--disable-pip-version-check", "install", "-q"]
-    # fedgate alone without dependencies: what it says it needs must be enough with this engine beside it
-    for arguments in (PACKAGES[name], ["--no-deps", "-e", str(ROOT)]):
-        done = subprocess.run([*pip, *arguments], capture_output=True, text=True)
-        if done.returncode != 0:
-            reason = f"cannot build .venv-{name}: {(done.stderr.strip().splitlines() or ['?'])[-1]}"
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-    marker.write_text(digest)
-    return folder
-
-
-@pytest.fixture(scope="module", params=list(PACKAGES))
-def fedgate(request):
+@pytest.fixture(scope="module", params=["litert", "tflite"])
+def fedgate(request, small_environment):
     """A function that runs the command line in one of the environments and returns (status, stdout, stderr)."""
-    folder = make(request.param)
+    folder = small_environment(request.param)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
 
     def run(*arguments):

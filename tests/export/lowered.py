@@ -1,0 +1,74 @@
+"""Lowers a network, puts the program where an engine finds it, and runs it, here or in another environment."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedgate.device_runtime.bundle import Bundle
+from fedgate.device_runtime.engines import load_program
+from fedgate.device_runtime.manifest import Program, parse_manifest, render_manifest
+from fedgate.export.lowering import lower
+from fedgate.export.programs import entry
+
+NOTHING = {"sha256": "0" * 64, "bytes": 0}
+RUNNER = Path(__file__).with_name("run_program.py")
+
+
+def lowered(plan, engine, network, folder, classes=10):
+    """A bundle in `folder` with one program alone, of a `Plan` for a network; no records, so only good to be run."""
+    program = entry(plan, engine, network, classes)
+    (folder / program["file"]).write_bytes(lower(plan.network, engine, network.shape, plan.role == "masked"))
+    fields = {
+        "model": "test",
+        "gate": network.gate,
+        "width": 1.0,
+        "dataset": "digits",
+        "labels": [str(i) for i in range(classes)],
+        "input": {
+            "shape": [1, *network.shape],
+            "layout": "NCHW",
+            "mean": [0.0] * network.shape[0],
+            "std": [1.0] * network.shape[0],
+        },
+        "densities": list(network.densities),
+        "default_level": len(network.densities) - 1,
+        "layers": [layer.to_json() for layer in network.layers],
+        "training": {},
+        "programs": [program | NOTHING],
+        "files": {"salience.safetensors": NOTHING, "reference.safetensors": NOTHING},
+    }
+    (folder / "manifest.json").write_bytes(render_manifest(fields))
+    return Bundle(folder, parse_manifest((folder / "manifest.json").read_bytes()))
+
+
+def load(bundle):
+    """The one program of a bundle by `lowered`, loaded."""
+    return load_program(bundle, bundle.manifest.programs[0])
+
+
+@dataclass
+class Played:
+    """What a program returned elsewhere, in the place of a loaded program: the same images, level after level."""
+
+    program: Program
+    images: np.ndarray
+    logits: np.ndarray  # (levels, n, classes)
+    open: np.ndarray | None  # (levels, n, sum of C_out)
+
+    def run(self, image, level):
+        (index,) = np.flatnonzero((self.images == image).all((1, 2, 3)))[:1]
+        row = level if self.program.takes_level else 0
+        return self.logits[row, [index]], None if self.open is None else self.open[row, [index]]
+
+
+def load_elsewhere(bundle, images, environment):
+    """Run the program of a bundle on images in an environment (a folder) that has neither torch nor our engine."""
+    np.save(bundle.path / "images.npy", images)
+    command = [environment / "bin" / "python", RUNNER, bundle.path]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=bundle.path, timeout=500)
+    assert done.returncode == 0, done.stderr
+    with np.load(bundle.path / "results.npz") as results:
+        logits, masks = results["logits"], results.get("open")
+    return Played(bundle.manifest.programs[0], images, logits, masks)

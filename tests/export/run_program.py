@@ -1,0 +1,24 @@
+"""Run in an environment with a device's packages alone: the program of the bundle in argv[1] on its images.npy.
+
+Writes results.npz: logits (levels, n, classes) and, from programs that take a level, open (levels, n, sum of C_out).
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from fedgate.device_runtime.bundle import Bundle
+from fedgate.device_runtime.engines import load_program
+from fedgate.device_runtime.manifest import parse_manifest
+
+folder = Path(sys.argv[1])
+manifest = parse_manifest((folder / "manifest.json").read_bytes())
+(program,) = manifest.programs
+loaded = load_program(Bundle(folder, manifest), program)
+levels = range(len(manifest.densities)) if program.takes_level else [program.level]
+runs = [[loaded.run(image[None], level) for image in np.load(folder / "images.npy")] for level in levels]
+results = {"logits": np.array([[logits[0] for logits, _ in row] for row in runs])}
+if program.takes_level:
+    results["open"] = np.array([[masks[0] for _, masks in row] for row in runs])
+np.savez(folder / "results.npz", **results)

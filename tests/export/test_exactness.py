@@ -1,0 +1,116 @@
+"""Every program against eager PyTorch: each registered model, density, role and engine, on 64 inputs.
+
+`masked` is compared by the rule of equal masks, `static` with eager under the same fixed masks, `dense` with eager
+without gates; outputs within 1e-4 of the largest logit. `tflite` runs the LiteRT program on tflite-runtime 2.14.
+
+The networks of one density are the levels of one trained network, so their dense and static programs are those of
+the network with all levels, and are lowered once: lowering is nearly all of the time.
+"""
+
+import functools
+
+import pytest
+from lowered import load, load_elsewhere, lowered
+from trained import LEVELS, distinct_masks, inputs, subject
+
+from fedgate.export.check import compare_gated, compare_plain
+from fedgate.export.eval_networks import dense_network, masked_network, static_network
+from fedgate.export.programs import Plan
+from fedgate.export.reference import fixed_masks
+
+MODELS = ("cnn", "resnet20", "resnet32", "resnet56", "vgg11", "vgg16", "resnet18")
+ENGINES = ("executorch", "litert", "tflite", "onnx")
+# The rest is left to `make test-all`: lowering a ResNet-20's masked program takes half a minute.
+SHORT = (("cnn", (0.5,)), ("cnn", LEVELS), ("resnet20", (0.5,)))
+
+
+def case(model, densities, role, engine, gate="paper", width=1.0, short=False):
+    """A parameter set named as in resnet20-0.5-masked-litert; `dial` is the network with all levels."""
+    name = [model, "dial" if densities == LEVELS else f"{densities[0]:g}", role, engine]
+    name += [gate] * (gate != "paper") + [f"width{width:g}"] * (width != 1.0)
+    marks = () if short else pytest.mark.all
+    return pytest.param(model, densities, role, engine, gate, width, id="-".join(name), marks=marks)
+
+
+def cases():
+    """In an order in which whatever is cached is used up before the next comes."""
+    for model in MODELS:
+        for densities in (LEVELS, *((d,) for d in LEVELS)):
+            short = (model, densities) in SHORT
+            if len(densities) > 1:
+                roles = ("dense", "masked", *(f"static-{level}" for level in range(len(LEVELS))))
+            else:
+                roles = ("dense", "masked", "static-0") if short else ("masked",)
+            for role in roles:
+                # a static program for every level says nothing of the quick tests' three
+                quick = short and (len(densities) == 1 or role in ("masked", "static-0"))
+                yield from (case(model, densities, role, engine, short=quick) for engine in ENGINES)
+    for gate, densities, roles in (
+        ("fbs", (0.5,), ("masked", "static-0")),
+        ("scale", (1.0,), ("masked", "static-0")),
+        ("none", (1.0,), ("dense",)),
+    ):
+        for role in roles:
+            yield from (case("cnn", densities, role, e, gate, short=e == "onnx") for e in ENGINES)
+    for role in ("dense", "masked", "static-0"):
+        yield from (case("resnet20", (0.5,), role, engine, width=0.5) for engine in ENGINES)
+
+
+def make_plan(role, network, kept):
+    if role == "dense":
+        return Plan("dense", dense_network(network))
+    if role == "masked":
+        return Plan("masked", masked_network(network))
+    level = int(role.removeprefix("static-"))
+    return Plan("static", static_network(network, level, kept[level]), level, kept[level])
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """A function that lowers one program and keeps it while the engines of its format are compared."""
+
+    @functools.lru_cache(maxsize=1)
+    def make(model, densities, role, engine, gate, width):
+        network, _, kept = subject(model, densities, gate, width)
+        plan = make_plan(role, network, kept)
+        return plan, lowered(plan, engine, network, tmp_path_factory.mktemp(f"{model}-{role}-{engine}"))
+
+    return make
+
+
+@functools.lru_cache(maxsize=1)
+def expected_logits(model, densities, role, gate, width):
+    """What eager computes on the inputs for a program without masks of its own."""
+    network, reference, kept = subject(model, densities, gate, width)
+    if role == "dense":
+        return reference.dense(inputs(model))
+    level = int(role.removeprefix("static-"))
+    return reference.run(inputs(model), level, forced=fixed_masks(network.layers, kept[level]))[0]
+
+
+@pytest.mark.parametrize("model,densities,role,engine,gate,width", cases())
+def test_equals_eager(model, densities, role, engine, gate, width, program, small_environment):
+    images = inputs(model)
+    _, reference, _ = subject(model, densities, gate, width)
+    plan, bundle = program(model, densities, role, engine.replace("tflite", "litert"), gate, width)
+    loaded = load_elsewhere(bundle, images, small_environment("tflite")) if engine == "tflite" else load(bundle)
+    if plan.role == "masked":
+        result = compare_gated(loaded, reference, images, len(densities))
+        assert result.runs == len(images) * len(densities) and result.decisions > 0
+    else:
+        result = compare_plain(loaded, images, expected_logits(model, densities, role, gate, width))
+        assert result.runs == len(images)
+    assert result.max_error <= 1e-4
+
+
+@pytest.mark.parametrize(
+    "model", [pytest.param(m, marks=() if (m, (0.5,)) in SHORT else pytest.mark.all) for m in MODELS]
+)
+def test_the_masks_compared_depend_on_the_input(model):
+    """A program with the same masks for every input must not be able to pass."""
+    network, reference, _ = subject(model, LEVELS)
+    for level, density in enumerate(LEVELS):
+        _, masks, gates = reference.run(inputs(model), level)
+        least = min(distinct_masks(network, masks).values())
+        assert least >= (2 if density == 1 else 16), (density, least)
+        assert (gates == 0).any() and (gates > 0).any()

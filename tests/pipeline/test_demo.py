@@ -1,0 +1,31 @@
+"""`fedgate demo` as a newcomer runs it: no network, one table with every engine and role."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+from processes import COMMAND, ENVIRONMENT
+
+DEAD = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+
+
+@pytest.mark.all
+def test_demo_without_a_network(tmp_path):
+    out = tmp_path / "demo"
+    command = [*COMMAND, "demo", "--out", str(out)]
+    if shutil.which("unshare") and subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode == 0:
+        command = ["unshare", "-n", *command]
+    environment = {**ENVIRONMENT, **DEAD, "COLUMNS": "120"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=580)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    cells = [re.findall(r"[^\s│]+(?: %)?", line) for line in done.stdout.splitlines()]
+    table = {
+        (row[0], row[1]): float(row[2].removesuffix(" %")) for row in cells if len(row) > 2 and row[2].endswith(" %")
+    }
+    assert set(table) == {(e, r) for e in ("executorch", "litert", "onnx") for r in ("dense", "masked", "static")}
+    assert all(accuracy >= 95 for (_, role), accuracy in table.items() if role == "masked")
+    assert {path.name for path in out.iterdir()} == {"gated", "dense", "digits.fedgate"}
+    again = subprocess.run([*command[:-1], str(tmp_path)], capture_output=True, text=True, env=environment, timeout=60)
+    assert again.returncode == 2 and "holds other files than an earlier demo's" in again.stderr

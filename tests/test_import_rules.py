@@ -1,0 +1,86 @@
+"""Who may import whom, read from the code; and that the command line starts without torch."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STAGES = ("device_runtime", "train", "export")
+FILES = [path for folder in (*STAGES, "fedgate") for path in sorted((ROOT / folder).rglob("*.py"))]
+ENGINES = {"executorch", "ai_edge_litert", "tflite_runtime", "onnxruntime"}
+DEVICE = {"click", "numpy", "rich", "safetensors", "PIL"} | ENGINES
+# which other parts of the package each may import; the door reaches the stages from inside functions alone
+MAY_IMPORT = {
+    "device_runtime": {"device_runtime"},
+    "train": {"device_runtime", "train"},
+    "export": {"device_runtime", "train", "export"},
+    "fedgate": {"device_runtime", "train"},
+}
+
+
+def imports(path):
+    """Every import of a file: (dotted name, whether it is a relative one, whether it runs on importing the file)."""
+    stage = path.relative_to(ROOT).parts[0]
+    package = ["fedgate", *path.relative_to(ROOT).parts[:-1]] if stage != "fedgate" else ["fedgate"]
+    tree = ast.parse(path.read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Lambda)]
+    inside = {id(node) for function in functions for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, False, id(node) not in inside) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = [*base, *([node.module] if node.module else [])]
+            names = [alias.name for alias in node.names] if module == ["fedgate"] or not node.module else [""]
+            for name in names:
+                yield ".".join([*module, name]).rstrip("."), node.level > 0, id(node) not in inside
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_rules(path):
+    own = path.relative_to(ROOT).parts[0]
+    for name, relative, at_import in imports(path):
+        top, _, rest = name.partition(".")
+        if top == "fedgate":
+            part = rest.split(".")[0]
+            if part in STAGES:
+                assert part in MAY_IMPORT[own], f"{own} imports {name}"
+                assert own != "fedgate" or not at_import, f"importing {path.name} imports {name}"
+                assert relative or part != own, f"{name} of its own stage is not imported relatively"
+        elif top not in sys.stdlib_module_names:
+            if own == "device_runtime":
+                wrapped = top == "torch" and path.name == "executorch.py" and not at_import  # its tensors are torch's
+                assert top in DEVICE or wrapped, f"device_runtime imports {name}"
+                assert top not in ENGINES or not at_import, f"importing {path.name} imports {name}"
+            if own == "fedgate":
+                assert top == "click" or not at_import, f"importing {path.name} imports {name}"
+
+
+def test_the_rules_read_what_is_there():
+    """The checks above would pass on files that they do not understand."""
+    found = {name for name, _, _ in imports(ROOT / "train" / "local_engine.py")}
+    assert {"torch", "fedgate.device_runtime.update", "fedgate.train.client"} <= found
+    later = {name for name, _, at_import in imports(ROOT / "device_runtime" / "cli.py") if not at_import}
+    assert "fedgate.device_runtime.bundle" in later and "json" not in later
+
+
+@pytest.mark.parametrize(
+    "module", ["fedgate", "fedgate.cli", "fedgate.train.cli", "fedgate.export.cli", "fedgate.demo"]
+)
+def test_light_imports(module):
+    code = f"import sys, {module}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "datasets", "sklearn", "rich", *ENGINES} & set(done.stdout.split())
+
+
+def test_help_takes_less_than_half_a_second():
+    seconds = []
+    for _ in range(3):  # the best of three: the machine may be busy
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "fedgate", "--help"], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - started)
+    assert "Commands:" in done.stdout and min(seconds) < 0.5
