@@ -112,11 +112,18 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan) -> Local
 
 @torch.no_grad()
 def teach(network, x, top):
-    """The highest level's logits for a batch, leaving its running statistics as they were."""
+    """The highest level's logits for a batch, leaving its running statistics as they were.
+
+    Its norms use the batch's statistics: the running ones are far off in the first steps, and overflow deep networks.
+    """
+    norms = [unit.norms[top] for unit in network.units.values() if len(unit.norms)]
+    momenta = [norm.momentum for norm in norms]
     level, network.level = network.level, top
-    network.eval()
+    for norm in norms:
+        norm.momentum = 0.0
     logits = network(x)
-    network.train()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     network.level = level
     return logits
 

@@ -115,7 +115,9 @@ def test_a_fault_in_a_masked_program_is_found(fault):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("engine", ["executorch", "litert", "onnx"])
+@pytest.mark.parametrize(
+    "engine", [*(pytest.param(e, marks=pytest.mark.all) for e in ("executorch", "litert")), "onnx"]
+)
 def test_a_fault_in_a_lowered_program_is_found(engine, tmp_path):
     network = small_network("projection", LEVELS)
     reference = EagerReference(network)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedgate.train.client import LocalPlan, batches, client_seed, resolve_precision, train_locally
+from fedgate.train.augment import normalise
+from fedgate.train.client import LocalPlan, batches, client_seed, resolve_precision, teach, train_locally
 from fedgate.train.data import load_data
 from fedgate.train.network import build_network, network_tensors
 
@@ -84,6 +85,28 @@ def test_each_level_is_trained_with_its_own_density(digits):
             assert result.salience.opened[name][level].sum() <= k * result.salience.samples[level]
     norms = [norm.running_mean for norm in network.units["features.3"].norms]
     assert not torch.equal(norms[0], norms[1]) and not torch.equal(norms[1], norms[2])
+
+
+def test_a_teacher_leaves_the_network_as_it_was(digits):
+    network, _ = trained(digits, dataclasses.replace(PLAN, densities=(0.5, 1.0), epochs=1), (0.5, 1.0))
+    x = normalise(digits.train_images[:16], digits.mean, digits.std)
+    network.level = 0
+    before = network_tensors(network)
+    logits = teach(network, x, 1)
+    after = network_tensors(network)
+    assert all(before[name].tobytes() == after[name].tobytes() for name in before)
+    assert network.level == 0 and logits.requires_grad is False
+    network.level = 1
+    assert torch.equal(logits, network(x))  # in training mode, so by the batch's own statistics
+
+
+def test_deep_networks_with_several_levels_do_not_overflow_in_their_first_steps(digits):
+    torch.manual_seed(0)
+    network = build_network("resnet32", "paper", (0.25, 0.5, 0.75, 1.0), 10, (1, 32, 32))
+    plan = dataclasses.replace(PLAN, densities=network.densities, epochs=1, batch_size=16, lr=0.02)
+    images = digits.train_images[:64].repeat_interleave(4, 2).repeat_interleave(4, 3)
+    result = train_locally(network, images, digits.train_labels[:64], (digits.mean, digits.std), plan)
+    assert np.isfinite(result.loss) and all(np.isfinite(value).all() for value in network_tensors(network).values())
 
 
 def test_clipping_bounds_a_step(digits):
