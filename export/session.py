@@ -49,6 +49,8 @@ def export_run(run, out, engines, dense_run=None, overwrite=False, console=None)
     """
     console = console or Console(stderr=True, quiet=True)
     out = Path(out)
+    if not engines:
+        raise UsageError(f"no engine to export to; known: {', '.join(LOWERINGS)}")
     for engine in engines:
         choose("engine", engine, LOWERINGS)
     if out.exists() and not overwrite:

@@ -49,6 +49,7 @@ class RoundProgress:
             text += f"  accuracy {100 * row['accuracy']:.2f} %"
         if row["mask_overlap"] is not None:
             text += f"  density {row['density'][-1]:.2f}  overlap {row['mask_overlap']:.2f}"
+        text += f"  {row['images_per_cpu_second']:.0f} images per CPU second"
         if self.bar:
             self.bar.update(self.task, completed=row["round"], description=text)
         elif not self.quiet:

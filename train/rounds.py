@@ -109,7 +109,6 @@ class Run:
         except BaseException:
             self.log.close()
             raise
-        self.images = self.cpu_seconds = 0
 
     def load(self):
         """Take up the newest checkpoint, or the initial state where there is none."""
@@ -157,12 +156,11 @@ class Run:
             self.salience[f"client-{result.client}"] = record
             updates.append(update)
             rows.append(self.client_row(result, update, record, densities, len(download)))
-            self.images += update.examples * self.config.local_epochs
-            self.cpu_seconds += result.cpu_seconds
         self.state = round_step(self.state, updates)
         clients = [self.salience[scope] for scope in sorted(self.salience) if scope != "global"]
         self.salience["global"] = functools.reduce(SalienceRecord.__add__, clients)
         row = self.round_row(rows, densities)
+        row["images_per_cpu_second"] = row["examples"] * self.config.local_epochs / max(row["cpu_seconds"], 1e-3)
         row["seconds"] = round(time.perf_counter() - started, 3)
         for line in (*rows, row):
             self.log.write(line)
@@ -182,6 +180,7 @@ class Run:
             "macs_per_sample": sum(macs.nominal(self.layers, densities[top]).values()),
             "kept_share": 1.0,
             "mask_overlap": mean_overlap(record, top),
+            "cpu_seconds": round(result.cpu_seconds, 3),
             "seconds": round(result.seconds, 3),
         }
 
@@ -200,6 +199,7 @@ class Run:
             "accuracy": evaluation.accuracy()[top],
             "accuracy_by_level": evaluation.accuracy(),
             "test_loss": evaluation.loss[top] / evaluation.images[top],
+            "cpu_seconds": sum(row["cpu_seconds"] for row in rows),
             "bytes_up": sum(row["bytes_up"] for row in rows),
             "bytes_down": sum(row["bytes_down"] for row in rows),
             "macs_per_sample": evaluation.executed[top].sum() / evaluation.images[top],

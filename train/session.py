@@ -65,11 +65,8 @@ def follow(run, quiet, directory, show_partition):
             progress.update(row)
     board.close()
     if row is not None:
-        speed = run.images / run.cpu_seconds if run.cpu_seconds else 0.0
         console.print(
-            f"accuracy {100 * row['accuracy']:.2f} %  ({speed:.0f} images per CPU second)  {directory.model_path}",
-            highlight=False,
-            soft_wrap=True,
+            f"{directory.model_path}: accuracy {100 * row['accuracy']:.2f} %", highlight=False, soft_wrap=True
         )
     else:
         console.print(f"{directory.path} is finished: {directory.model_path}", soft_wrap=True)

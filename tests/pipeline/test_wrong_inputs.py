@@ -39,6 +39,7 @@ USAGE = {
     "train --out a --device tpu": "device 'tpu' cannot be used here",
     "evaluate": "Missing argument 'RUN'",
     "export RUN --out a.fedgate --to tensorrt": "unknown engine 'tensorrt'; known: executorch, litert, onnx",
+    "export RUN --out a.fedgate --to ,": "no engine to export to; known: executorch, litert, onnx",
     "verify BUNDLE --engine tensorrt": "unknown engine 'tensorrt'; known: executorch, litert, onnx",
     "bench BUNDLE --engine tensorrt": "unknown engine 'tensorrt'; known: executorch, litert, onnx",
     "bench BUNDLE --engine litert": "has no litert program; it has: onnx dense",
