@@ -2,7 +2,8 @@
 # Both need python3 (3.11 or newer) and a package index, nothing else.
 PYTHON ?= python3
 VENV ?= .venv
-# Pinned first: left to itself pip takes a CUDA build of several gigabytes.
+# Pinned first: left to itself pip may take a newer build than the converters want, with gigabytes of CUDA libraries.
+# PyTorch's own index has CPU builds: make demo TORCH="torch==2.13.0 --index-url URL-OF-THE-CPU-INDEX"
 TORCH ?= torch==2.13.0
 PIP = $(VENV)/bin/pip --disable-pip-version-check install -q -c constraints.txt
 
@@ -12,7 +13,7 @@ setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) "$(TORCH)"
+	$(PIP) $(TORCH)
 	$(PIP) -e ".[all,dev]"
 	touch $@
 
