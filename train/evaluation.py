@@ -49,10 +49,9 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(network, images, labels, statistics, precision, classes) -> Evaluation:
-    """Evaluate every level on a chunk: images uint8 (n, C, H, W), labels int64 (n,)."""
+    """Evaluate every level, as the network's densities are set, on images uint8 (n, C, H, W) and labels int64 (n,)."""
     device = next(network.parameters()).device
     network.eval()
-    network.set_densities(network.densities)
     levels = len(network.densities)
     correct, total = np.zeros((levels, classes), np.int64), np.zeros((levels, classes), np.int64)
     loss, executed = np.zeros(levels), np.zeros((levels, len(network.layers)), np.int64)

@@ -60,8 +60,9 @@ class Trainer:
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
         return TaskResult(client, blob, result.loss, result.accuracy, cpu_seconds, seconds)
 
-    def evaluate(self, tensors, part: slice) -> Evaluation:
+    def evaluate(self, tensors, densities, part: slice) -> Evaluation:
         load_tensors(self.network, tensors)
+        self.network.set_densities(densities)
         images, labels = self.data.test_images[part], self.data.test_labels[part]
         return evaluate(self.network, images, labels, self.statistics, self.precision, len(self.data.labels))
 
@@ -92,9 +93,9 @@ class LocalEngine:
         arguments = [(client, download, spec, plan_of(client)) for client in clients]
         yield from self._map("train", arguments)
 
-    def evaluate(self, tensors) -> Evaluation:
-        """Evaluate the whole test set."""
-        parts = self._map("evaluate", [(tensors, part) for part in chunks(self.test_count)])
+    def evaluate(self, tensors, densities) -> Evaluation:
+        """Evaluate the whole test set, each level at its density of `densities`."""
+        parts = self._map("evaluate", [(tensors, densities, part) for part in chunks(self.test_count)])
         return functools.reduce(operator.add, parts)
 
     def _map(self, method, arguments):

@@ -16,7 +16,7 @@ def evaluate_run(path, workers=1):
     tensors = directory.model_tensors()
     engine = make_engine(directory.info, data, parts, workers)
     try:
-        evaluation = engine.evaluate(tensors)
+        evaluation = engine.evaluate(tensors, config.density)
     finally:
         engine.close()
     layers = make_network(directory.info).layers
