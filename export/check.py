@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.macs import gated, mask_slices
+from fedgate.device_runtime.macs import gated, kept, mask_slices
 from fedgate.device_runtime.verify import MOST_CLOSE_CALLS, TOLERANCE, compare_masks, relative_error
 
 
@@ -74,8 +74,8 @@ def count_close_calls(program, masks, gates, layers, density, where):
         mine, g = masks[columns[layer.name]], gates[columns[layer.name]]
         order = np.lexsort((np.arange(g.size), -g))
         rank = np.argsort(order)
-        k = max(1, min(g.size, int(density * g.size + 0.5))) if layer.masked else g.size
-        right = ((rank < k) & (g > 0) if layer.masked else np.ones(g.size)).astype(np.uint8)
+        chosen = (rank < kept(density, g.size)) & (g > 0) if layer.masked else np.ones(g.size)
+        right = chosen.astype(np.uint8)
         count, fault = compare_masks(mine, right, g, [layer], density)
         if fault:
             raise mismatch(program, f"{where}: {fault}")

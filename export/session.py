@@ -14,7 +14,7 @@ from fedgate.device_runtime.tensors import pack
 from fedgate.device_runtime.verify import verify
 from fedgate.train.augment import normalise
 from fedgate.train.network import load_tensors
-from fedgate.train.rounds import make_network, prepare
+from fedgate.train.rounds import make_network, run_data
 from fedgate.train.run_directory import RunDirectory
 
 from .check import compare_gated, compare_plain
@@ -36,7 +36,7 @@ def load_network(path):
 
 def test_images(directory, count):
     """The first test images of a run's data, normalised: float32 (count, C, H, W)."""
-    data, _ = prepare(directory.info.config)
+    data = run_data(directory.info.config)
     return normalise(data.test_images[:count], data.mean, data.std).numpy()
 
 
@@ -59,7 +59,9 @@ def export_run(run, out, engines, dense_run=None, overwrite=False, console=None)
     dense = network if dense_run is None else check_dense(load_network(dense_run)[1], network, dense_run)
     images = test_images(directory, COMPARED_IMAGES)
     loaded = directory.load()
-    records = loaded[1] if loaded else {}
+    if loaded is None:
+        raise FedgateError(f"{run} has no checkpoint, and so no salience record: train it for a round or more")
+    state, records, _ = loaded
     kept = kept_channels(network, records)
     return build_bundle(
         network,
@@ -68,7 +70,7 @@ def export_run(run, out, engines, dense_run=None, overwrite=False, console=None)
         images,
         engines,
         out,
-        manifest_fields(directory, network, dense_run),
+        manifest_fields(directory, network, state.round, dense_run),
         pack_salience(records if network.gates else {}),
         overwrite,
         console,
@@ -102,10 +104,9 @@ def pack_salience(records):
     return pack(arrays, SALIENCE_META)
 
 
-def manifest_fields(directory, network, dense_run):
+def manifest_fields(directory, network, rounds, dense_run):
     """The manifest's fields that describe the run; the programs are added when they are made."""
     info, config = directory.info, directory.info.config
-    state = directory.load()
     return {
         "model": config.model,
         "gate": config.gate,
@@ -123,7 +124,7 @@ def manifest_fields(directory, network, dense_run):
         "layers": [layer.to_json() for layer in network.layers],
         "training": {
             "run": info.run,
-            "rounds": state[0].round if state else 0,
+            "rounds": rounds,
             "clients": config.clients,
             "partition": config.partition,
             "seed": config.seed,

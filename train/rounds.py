@@ -75,9 +75,14 @@ def make_network(info: RunInfo, device="cpu"):
     return network.to(device)
 
 
+def run_data(config: TrainConfig):
+    """The data of a configuration."""
+    return load_data(config.data, config.label, config.group, config.image_size)
+
+
 def prepare(config: TrainConfig):
     """The data of a configuration and its partition: (data, list of index arrays, one a client)."""
-    data = load_data(config.data, config.label, config.group, config.image_size)
+    data = run_data(config)
     parts = partition(
         data.train_labels.numpy(), config.clients, config.partition, config.seed, groups=data.train_groups
     )
