@@ -20,7 +20,7 @@ from fedgate.device_runtime.errors import FedgateError
 
 @contextlib.contextmanager
 def quiet():
-    """Keep what libraries print, also from C++, away from the terminal; it is shown where they fail."""
+    """Drop what libraries print, also from C++; why one failed stands in the exception it raises."""
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(1), os.dup(2)]

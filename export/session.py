@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from fedgate.device_runtime.bundle import load_bundle, write_bundle
+from fedgate.device_runtime.bundle import write_bundle
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.errors import FedgateError, UsageError, choose
 from fedgate.device_runtime.records import REFERENCE_META, SALIENCE_META
@@ -162,8 +162,7 @@ def build_bundle(network, dense, kept, images, engines, out, fields, salience, o
         bad = [row for row in verify(staged) if row["status"] == "mismatch"]
         if bad:
             raise FedgateError(f"{bad[0]['file']} does not pass its own verification: {bad[0]['reason']}")
-    write_bundle(out, fields, files, overwrite=overwrite)
-    return load_bundle(out)
+    return write_bundle(out, fields, files, overwrite=overwrite)
 
 
 def output_name(plan):
