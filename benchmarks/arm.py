@@ -1,0 +1,243 @@
+"""What programs cost on the CPUs of Raspberry Pis: instructions executed by an emulated Cortex-A72 or A76.
+
+LiteRT runs the programs with one thread under qemu-user, in an arm64 root that `arm/make_root.sh` makes, and the
+plugin `arm/count.c` counts what an inference executes. These are counts of instructions, not times: caches, memory
+and instructions that issue together are not modelled, so nothing here is a Raspberry Pi's latency.
+
+    dense   the network without gates
+    masked  gates on stock operators, nothing skipped
+    static  fixed masks: closed channels removed, the scale of each input kept
+    slim    a plain network with the widths of `static` and no gates: the first convolution of a residual block has
+            the k channels that `static` keeps, the second one all those of the stream, where `static` computes k and
+            scatters them; in a plain chain all have k
+    skip    channels skipped for each input by the kernel
+
+Networks are untrained and calibrated (calibrate.py). Every program's outputs are compared with eager PyTorch, to
+1e-4 of the largest, before its row is printed. executed_macs counts convolutions, linear layers and gates as
+`fedgate.device_runtime.macs` does, for `skip` as its kernel does; the 1x1 scatters of `static` are not among them, so
+there, and where XNNPACK pads channels, fma_times_4_over_macs is above 1. instructions and vector_fma (of 4 lanes) are
+means over the images.
+
+    python benchmarks/arm.py --data PATH/TO/cifar10 --json arm.json
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from calibrate import benchmark_images, calibrated, most_opened, slim_network
+
+from fedgate.device_runtime import macs
+from fedgate.export.eval_networks import dense_network, masked_network, static_network
+from fedgate.export.lowering import lower
+from fedgate.export.reference import EagerReference, fixed_masks
+from fedgate.train.network import GatedNetwork, build_network
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PARTS = REPOSITORY / "benchmarks" / "arm"
+CPUS = ("cortex-a72", "cortex-a76")  # Raspberry Pi 4 and 5
+ROLES = ("dense", "static", "slim", "masked", "skip")
+SHAPE = (3, 32, 32)
+COUNTS = ("instructions", "vector_fma", "fma_2_lanes", "fma_scalar")  # as count.c writes them
+HEADS = {"instructions": 14, "vector FMA": 12, "/ dense": 9, "MACs": 12, "4 FMA / MAC": 13}  # and widths
+TOLERANCE = 1e-4
+
+
+# What is measured: a program for each role, with what eager PyTorch makes of the same images.
+
+
+@dataclass
+class Prepared:
+    """A program, its reference and its work.
+
+    network: the gated or plain network that eager PyTorch runs. masks: fixed ones, bool (1, sum of C_out), or None.
+    macs: executed MACs of an inference. takes_level: it returns masks beside the logits. delegate: a library for the
+    program, built for aarch64.
+    """
+
+    program: bytes
+    network: GatedNetwork
+    macs: int
+    masks: np.ndarray | None = None
+    takes_level: bool = False
+    delegate: Path | None = None
+
+
+def prepare(role, model, density, images):
+    """The program of a role, a `Prepared`; None where this version has none."""
+    torch.manual_seed(0)
+    if role == "dense":
+        return plain(calibrated(build_network(model, "none", (1.0,), 10, SHAPE), images))
+    network = calibrated(build_network(model, "paper", (density,), 10, SHAPE), images)
+    if role == "slim":
+        return plain(calibrated(slim_network(network), images))
+    if role == "static":
+        kept = most_opened(network, images)
+        program = lower(static_network(network, 0, kept), "litert", SHAPE, has_level=False)
+        masks = fixed_masks(network.layers, kept)
+        return Prepared(program, network, int(macs.total(macs.executed(network.layers, masks))[0]), masks)
+    if role == "masked":
+        program = lower(masked_network(network), "litert", SHAPE, has_level=True)
+        return Prepared(program, network, macs.total(macs.nominal(network.layers, 1.0)), takes_level=True)
+    return skip_program(network)
+
+
+def skip_program(network):
+    """The `skip` program of a gated network with its delegate, a `Prepared`; None: this version has none.
+
+    To fill in: lower it, name the delegate, a library built for aarch64 that `arm/guest.py` loads, and set
+    takes_level=True. `macs` then gives way to what the delegate counts.
+    """
+    return None
+
+
+def plain(network):
+    """The program of a network without gates."""
+    program = lower(dense_network(network), "litert", SHAPE, has_level=False)
+    return Prepared(program, network, macs.total(macs.dense(network.layers)))
+
+
+# How it is measured: qemu-user, the plugin, and the guest's script.
+
+
+def make_root(folder):
+    """Make the arm64 root where it is missing; the script says in one line what it lacks."""
+    done = subprocess.run([PARTS / "make_root.sh", folder], env={**os.environ, "PYTHON": sys.executable})
+    if done.returncode != 0:
+        raise SystemExit(1)
+    return folder
+
+
+def make_plugin(folder):
+    """Compile the counting plugin for this machine, where it is missing or older than its source."""
+    source, library = PARTS / "count.c", folder / "count.so"
+    if not library.exists() or library.stat().st_mtime < source.stat().st_mtime:
+        if shutil.which("cc") is None:
+            raise click.ClickException("cc is missing: install a C compiler (Debian's package gcc)")
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
+    return library
+
+
+def emulate(cpu, root, plugin, prepared, images):
+    """Run a program on an emulated CPU, one inference an image.
+
+    images: float32 (N, C, H, W). Returns the counts of each inference, int64 (N, 4) in the order of `COUNTS`, and its
+    outputs by name as `arm/guest.py` writes them. The root is told which CPU it has: one run at a time for a root.
+    """
+    shutil.copy(root / "cpuinfo" / cpu, root / "proc" / "cpuinfo")
+    inputs = {"args_0": np.ascontiguousarray(images.transpose(0, 2, 3, 1))[:, None]}  # (N, 1, H, W, C)
+    if prepared.takes_level:
+        inputs["args_1"] = np.zeros((len(images), 1), np.int32)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "program.tflite").write_bytes(prepared.program)
+        np.savez(folder / "inputs.npz", **inputs)
+        command = ["qemu-aarch64", "-cpu", cpu, "-L", root, "-plugin", f"file={plugin},out={folder / 'counts'}"]
+        for variable in (f"PYTHONPATH={root / 'wheels'}", "PYTHONHASHSEED=0", "OPENBLAS_NUM_THREADS=1"):
+            command += ["-E", variable]
+        command += [root / "usr" / "bin" / "python3.11", PARTS / "guest.py"]
+        command += [folder / "program.tflite", folder / "inputs.npz", folder / "outputs.npz"]
+        if prepared.delegate is not None:
+            command += ["--delegate", prepared.delegate]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise click.ClickException(f"the program failed on {cpu}:\n{done.stderr.strip()[-2000:]}")
+        counts = np.loadtxt(folder / "counts", dtype=np.int64, ndmin=2)
+        return counts, dict(np.load(folder / "outputs.npz"))
+
+
+def compare(role, prepared, outputs, images):
+    """Refuse a program that does not compute what eager PyTorch does: logits, and masks where it returns them."""
+    reference = EagerReference(prepared.network)
+    masks = prepared.masks
+    if prepared.takes_level:
+        masks = outputs["output_1"][:, 0]
+        differ = np.mean((masks != 0) != reference.run(images, 0)[1])
+        if differ > 1e-3:  # fewer are close calls, and the logits are compared under the program's own masks
+            raise click.ClickException(f"{role}: {differ:.2%} of its masks differ from eager PyTorch's")
+    expected = reference.run(images, 0, masks)[0]
+    error = np.abs(outputs["output_0"][:, 0] - expected).max() / np.abs(expected).max()
+    if not error <= TOLERANCE:
+        raise click.ClickException(f"{role}: its logits differ from eager PyTorch's by {error:.1e} of the largest")
+
+
+@click.command()
+@click.option("--cpu", "cpus", multiple=True, type=click.Choice(CPUS), default=CPUS, show_default=True)
+@click.option("--model", "models", multiple=True, default=("resnet32",), show_default=True)
+@click.option("--density", default=0.5, show_default=True)
+@click.option("--role", "roles", multiple=True, type=click.Choice(ROLES), default=ROLES, show_default=True)
+@click.option("--data", help="As in `fedgate train`; smooth noise without it, called synthetic.")
+@click.option("--images", "count", default=8, show_default=True, help="Inferences to count for each program.")
+@click.option("--root", type=click.Path(path_type=Path), help="The arm64 root; made below build/ without it.")
+@click.option("--quick", is_flag=True, help="The first CPU, no `masked`, two images.")
+@click.option("--json", "json_path", type=click.Path(), help="Write the rows here.")
+def main(cpus, models, density, roles, data, count, root, quick, json_path):
+    """Count the instructions of an inference on emulated ARM CPUs."""
+    if quick:
+        cpus, roles, count = cpus[:1], [role for role in roles if role != "masked"], 2
+    torch.set_num_threads(1)
+    root = make_root((root or REPOSITORY / "build" / "arm64-root").resolve())
+    plugin = make_plugin(REPOSITORY / "build" / "arm")
+    images, label = benchmark_images(data, SHAPE, 256)
+    measured = images[:count].numpy()
+    print(f"images: {label}; executed instructions of an inference, batch 1, one thread, LiteRT; not a latency")
+    heads = "".join(f"{head:>{width}}" for head, width in HEADS.items())
+    print(f"{'cpu':12}{'model':10}{'role':8}{heads}")
+    rows = []
+    for model in models:
+        for role in sorted(roles, key=ROLES.index):  # dense first: the others are told as ratios to it
+            prepared = prepare(role, model, density, images)
+            if prepared is None:
+                print(f"{'':12}{model:10}{role:8} not in this version")
+                continue
+            for cpu in cpus:
+                counts, outputs = emulate(cpu, root, plugin, prepared, measured)
+                compare(role, prepared, outputs, measured)
+                row = make_row(cpu, model, density, role, label, prepared, counts, outputs, rows)
+                rows.append(row)
+                show(row)
+    if json_path:
+        Path(json_path).write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def make_row(cpu, model, density, role, label, prepared, counts, outputs, rows):
+    """The row of a program on a CPU; rows: those before it."""
+    means = {name: round(float(mean)) for name, mean in zip(COUNTS, counts.mean(0), strict=True)}
+    dense = next((row for row in rows if (row["cpu"], row["model"], row["role"]) == (cpu, model, "dense")), None)
+    executed = round(float(outputs["executed_macs"].mean())) if "executed_macs" in outputs else prepared.macs
+    instructions = means["instructions"]
+    baseline = instructions if role == "dense" else dense and dense["instructions"]
+    return {
+        "cpu": cpu,
+        "runtime": "litert",
+        "model": model,
+        "density": density,
+        "role": role,
+        "data": label,
+        **means,
+        "ratio_to_dense": instructions / baseline if baseline else None,
+        "executed_macs": executed,
+        "fma_times_4_over_macs": 4 * means["vector_fma"] / executed,
+    }
+
+
+def show(row):
+    ratio = "" if row["ratio_to_dense"] is None else f"{row['ratio_to_dense']:.3f}"
+    print(
+        f"{row['cpu']:12}{row['model']:10}{row['role']:8}{row['instructions']:14,}{row['vector_fma']:12,}{ratio:>9}"
+        f"{row['executed_macs']:12,}{row['fma_times_4_over_macs']:13.3f}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
