@@ -24,6 +24,7 @@ COMMANDS = {
         "Run every program of a bundle against its references.",
     ),
     "predict": ("fedgate.device_runtime.cli", "predict", "Classify images, and show which channels ran."),
+    "kernels": ("fedgate.device_runtime.kernels.cli", "kernels", "Build the channel-skipping kernel, or show it."),
     "bench": ("fedgate.device_runtime.cli", "bench", "Measure the latency of a bundle's programs here."),
 }
 

@@ -1,4 +1,7 @@
-"""Environments as small as a Raspberry Pi's: no torch, one engine. Built once with pip, at the repository's root."""
+"""What tests of several stages share: the built kernel, and environments as small as a Raspberry Pi's.
+
+The environments have no torch and one engine; they are built once with pip, at the repository's root.
+"""
 
 import functools
 import hashlib
@@ -8,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from fedgate.device_runtime.kernels.build import ensure
 
 ROOT = Path(__file__).parents[1]
 COMMON = ["click", "rich", "safetensors", "Pillow"]
@@ -36,6 +41,22 @@ def make(name: str) -> Path:
             (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
     marker.write_text(digest)
     return folder
+
+
+@pytest.fixture(scope="session")
+def need_kernel():
+    """A function that builds the kernel for this machine where it is not built yet, or skips the test."""
+
+    @functools.cache
+    def build():
+        return ensure()
+
+    def need():
+        reason = build()
+        if reason:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+
+    return need
 
 
 @pytest.fixture(scope="session")

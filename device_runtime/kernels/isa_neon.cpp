@@ -1,0 +1,8 @@
+#if defined(__aarch64__)
+#define LANES 4
+#define VECTORS 6
+#define TALL 16
+#include "isa_impl.h"
+
+FEDGATE_ISA(kNeon, "neon")
+#endif
