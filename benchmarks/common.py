@@ -1,6 +1,14 @@
-"""What the benchmark scripts share: programs of eval networks, timed in turn against the dense one."""
+"""What the benchmark scripts share: programs that belong to no bundle, kept below build/ once lowered, and timed in
+turn against the dense one, here or in a process of their own.
+"""
 
+import contextlib
+import hashlib
+import importlib.metadata
+import multiprocessing
+import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +17,17 @@ import numpy as np
 from fedgate.device_runtime.bench import interleave
 from fedgate.device_runtime.bundle import Bundle
 from fedgate.device_runtime.engines import load_program
-from fedgate.device_runtime.machine import machine_info
+from fedgate.device_runtime.errors import FedgateError
+from fedgate.device_runtime.machine import OtherLoad, machine_info
+from fedgate.device_runtime.macs import mask_width
 from fedgate.device_runtime.manifest import Port, Program
 from fedgate.device_runtime.stats import paired_ratio
 from fedgate.export.lowering import LOWERINGS, lower
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+# What a lowered program depends on beside its network.
+CONVERTERS = ("torch", "executorch", "litert-torch", "litert-converter", "torchao", "ai-edge-quantizer")
+SOURCES = ("export", "train")
 
 
 def machine():
@@ -20,15 +35,78 @@ def machine():
     return {key: value for key, value in machine_info().items() if value is not None}
 
 
+# Programs without a bundle.
+
+
+def program_entry(file, engine, role, network, level=None, kernel_layers=()):
+    """The `Program` of a file; network: the gated or plain network that it comes from."""
+    layout, (c, h, w) = LOWERINGS[engine][1], network.shape
+    inputs = (Port("image", (1, c, h, w) if layout == "NCHW" else (1, h, w, c), "float32", layout),)
+    outputs = (Port("logits", (1, network.layers[-1].out_channels), "float32", None),)
+    if role in ("masked", "skip"):
+        inputs += (Port("level", (1,), "int32", None),)
+        outputs += (Port("open", (1, mask_width(network.layers)), "uint8", None),)
+    return Program(file, engine, role, level, inputs, outputs, role == "skip", tuple(kernel_layers), "", 0)
+
+
+def bundle_of(folder, shape, densities=(1.0,)):
+    """What stands in for a bundle when its programs are loaded; shape: (C, H, W)."""
+    return Bundle(Path(folder), SimpleNamespace(shape=(1, *shape), densities=tuple(densities)))
+
+
 def load(folder, name, eval_network, engine, network):
     """Lower an image -> logits network and load it as a program that belongs to no bundle."""
-    suffix, layout, *_ = LOWERINGS[engine]
-    Path(folder, f"{name}.{suffix}").write_bytes(lower(eval_network, engine, network.shape, has_level=False))
-    c, h, w = network.shape
-    image = Port("image", (1, c, h, w) if layout == "NCHW" else (1, h, w, c), "float32", layout)
-    logits = Port("logits", (1, network.layers[-1].out_channels), "float32", None)
-    program = Program(f"{name}.{suffix}", engine, "dense", None, (image,), (logits,), False, "", 0)
-    return load_program(Bundle(Path(folder), SimpleNamespace(shape=(1, c, h, w), densities=(1.0,))), program)
+    program = program_entry(f"{name}.{LOWERINGS[engine][0]}", engine, "dense", network)
+    Path(folder, program.file).write_bytes(lower(eval_network, engine, network.shape, has_level=False))
+    return load_program(bundle_of(folder, network.shape), program)
+
+
+def lowered_digest(body, *facts):
+    """A hash of all that a lowered program depends on: graph, weights, converters, our own sources, and the facts."""
+    digest = hashlib.sha256(repr((facts, body.code, repr(body))).encode())
+    for name in CONVERTERS:
+        try:
+            digest.update(f"{name} {importlib.metadata.version(name)}\0".encode())
+        except importlib.metadata.PackageNotFoundError:
+            digest.update(f"{name} is missing\0".encode())
+    for path in sorted(path for folder in SOURCES for path in (REPOSITORY / folder).glob("*.py")):
+        digest.update(f"{path.relative_to(REPOSITORY)}\0".encode() + path.read_bytes() + b"\0")
+    for name, value in body.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def keep(path, make, fresh=False):
+    """The file at `path`, made of the bytes of `make()` where it is missing, or `fresh`."""
+    if fresh or not path.is_file():
+        content = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(content)
+        os.replace(file.name, path)  # moved into place whole: never over the bytes of a file that is mapped
+    return path
+
+
+# Timing.
+
+
+def summary(times, dense):
+    """p50_ms and p90_ms, and ratio_to_dense with its 95 % interval (None without a baseline), of each program.
+
+    times: (programs, rounds, runs) by `interleave`; dense: the index of the baseline among the programs, or None.
+    """
+    by_round = np.median(times, axis=2)
+    found = []
+    for i in range(len(times)):
+        ratio = (None,) * 3 if dense is None else paired_ratio(by_round[i], by_round[dense])
+        found.append(
+            {
+                "p50_ms": float(np.percentile(times[i], 50)),
+                "p90_ms": float(np.percentile(times[i], 90)),
+                **dict(zip(("ratio_to_dense", "ratio_low", "ratio_high"), ratio, strict=True)),
+            }
+        )
+    return found
 
 
 def measure(networks, engine, network, seconds, inputs=None):
@@ -45,16 +123,126 @@ def measure(networks, engine, network, seconds, inputs=None):
             for image in inputs:
                 program.run(image[None])
         times = interleave(programs, inputs, None, None, seconds)
-    by_round = np.median(times, axis=2)
-    dense = list(networks).index("dense")
-    found = {}
-    for i, name in enumerate(networks):
-        ratio, low, high = paired_ratio(by_round[i], by_round[dense])
-        found[name] = {
-            "p50_ms": float(np.percentile(times[i], 50)),
-            "p90_ms": float(np.percentile(times[i], 90)),
-            "ratio_to_dense": ratio,
-            "ratio_low": low,
-            "ratio_high": high,
-        }
-    return found
+    return dict(zip(networks, summary(times, list(networks).index("dense")), strict=True))
+
+
+@dataclass
+class Played:
+    """What a program returned in another process, in the place of a loaded program: image by image, level by level.
+
+    logits: (levels, n, classes); open: uint8 (levels, n, sum of C_out), or None; kernel_macs: (levels, n), as the
+    kernel counted them. A program that takes no level has one.
+    """
+
+    program: Program
+    images: np.ndarray
+    logits: np.ndarray
+    open: np.ndarray | None
+    kernel_macs: np.ndarray
+
+    def run(self, image, level=None):
+        """As `LoadedProgram.run`, for an image and a level that were run."""
+        index = np.flatnonzero((self.images == image).all((1, 2, 3)))[:1]
+        row = level if self.program.takes_level else 0
+        return self.logits[row, index], None if self.open is None else self.open[row, index]
+
+
+class AtLevel:
+    """A loaded program at one level, as `interleave` takes programs: a level of each there, so none is asked for."""
+
+    def __init__(self, loaded, level):
+        self.program, self.invoke = loaded.program, loaded.invoke
+        self._loaded, self._level = loaded, level
+
+    def prepare(self, image, _):
+        self._loaded.prepare(image, self._level)
+
+
+class TimingProcess:
+    """A fresh process in which programs are loaded and run, and, once the caller has judged what they return, timed.
+
+    A runtime's threads are set once in a process (ExecuTorch's pool is the process's own), and nothing that lowered
+    the programs is left in its memory. Use as a context.
+    """
+
+    def __init__(self, bundle, programs, images, threads):
+        """programs: `Program`s in the folder of `bundle`; images: float32 (n, C, H, W)."""
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._programs, self._images = programs, images
+        self._process = context.Process(target=_serve, args=(theirs, bundle, programs, images, threads), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._pipe.close()
+        self._process.join(10)
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join()
+
+    def outputs(self):
+        """Run every program on every image, at every level: a `Played`, or a `FedgateError`, for each program."""
+        return [
+            found if isinstance(found, FedgateError) else Played(program, self._images, *found)
+            for program, found in zip(self._programs, self._receive(), strict=True)
+        ]
+
+    def times(self, chosen, seconds):
+        """Time programs in turn; chosen: pairs (index of a program, level or None).
+
+        Returns (times as by `interleave`, number of cores that other processes kept busy).
+        """
+        with contextlib.suppress(BrokenPipeError):  # `_receive` tells how the process ended
+            self._pipe.send((chosen, seconds))
+        return self._receive()
+
+    def _receive(self):
+        try:
+            found = self._pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            raise FedgateError(f"the process that runs the programs ended with {self._process.exitcode}") from None
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def _serve(pipe, bundle, programs, images, threads):
+    loaded = []
+    try:
+        found = []
+        for program in programs:
+            try:
+                loaded.append(load_program(bundle, program, threads))
+                found.append(_run_all(loaded[-1], images, len(bundle.manifest.densities)))
+            except FedgateError as error:
+                loaded[len(found) :] = [None]
+                found.append(error)
+        pipe.send(found)
+        chosen, seconds = pipe.recv()
+        others = OtherLoad()
+        times = interleave([AtLevel(loaded[i], level) for i, level in chosen], images, None, None, seconds)
+        pipe.send((times, others.cores()))
+    except (EOFError, BrokenPipeError):
+        return  # the caller is gone, or wants no times
+    except Exception as error:
+        pipe.send(FedgateError(f"{type(error).__name__}: {error}"))
+
+
+def _run_all(loaded, images, levels):
+    """(logits, open, kernel_macs) as in `Played`."""
+    logits, masks, macs = [], [], []
+    for level in range(levels) if loaded.program.takes_level else [loaded.program.level]:
+        runs, counts = [], []
+        for image in images:
+            runs.append(loaded.run(image[None], level))
+            counts.append(loaded.kernel_macs())
+        logits.append(np.concatenate([logit for logit, _ in runs]))
+        masks.append([mask for _, mask in runs])
+        macs.append(counts)
+    opened = np.stack([np.concatenate(rows) for rows in masks]) if loaded.program.takes_level else None
+    return np.stack(logits), opened, np.array(macs)

@@ -16,7 +16,7 @@ from .engines import LoadedProgram, load_program, why_not
 from .errors import FedgateError, UsageError
 from .machine import OtherLoad, machine_info, temperature
 from .manifest import Program
-from .predict import asked_macs, executed_macs
+from .predict import asked_macs, executed_macs, stock_macs
 from .select import choose_level, matching, runnable
 from .stats import paired_ratio
 
@@ -38,9 +38,9 @@ def bench(
 
     All programs share one process and take turns, so that drifts of the machine hit them alike. Each row has p50_ms
     and p90_ms of single runs, ratio_to_dense (median of the rounds' ratios to the dense program of the same engine)
-    with its 95 % interval, the MACs that the masks which occurred ask for and those that it executes, and load_ms,
-    first_ms and peak_rss_mb from a fresh process. Raises `FedgateError` when nothing can run, `UsageError` for
-    unknown names, levels and numbers.
+    with its 95 % interval, the MACs that the masks which occurred ask for and those that it executes (as the kernel
+    counted them, where it runs), and load_ms, first_ms and peak_rss_mb from a fresh process. Raises `FedgateError` when
+    nothing can run, `UsageError` for unknown names, levels and numbers.
     """
     if threads < 1 or (rounds is not None and rounds < 1) or seconds <= 0:
         raise UsageError("threads and rounds must be at least 1, and seconds more than 0")
@@ -52,12 +52,15 @@ def bench(
     # before anything is loaded here, so that the children find an idle machine
     loads = [measure_loading(bundle, program, level, threads) for program in programs]
     loaded = [load_program(bundle, program, threads) for program in programs]
-    masks = [warm_up(program, inputs, level) for program in loaded]
+    masks, counted = zip(*(warm_up(program, inputs, level) for program in loaded), strict=True)
     others = OtherLoad()
     times = interleave(loaded, inputs, level, rounds, seconds)
     busy = others.cores()
     machine |= {"temperature_after_c": temperature(), "others_busy_cores": busy}
-    rows = [_row(bundle, program, level, threads, times[i], masks[i]) | loads[i] for i, program in enumerate(programs)]
+    rows = [
+        _row(bundle, program, level, threads, times[i], masks[i], counted[i]) | loads[i]
+        for i, program in enumerate(programs)
+    ]
     _add_ratios(programs, rows, times)
     skipped = [{"program": p.file, "reason": why_not(p)} for p in wanted if why_not(p)]
     return {"machine": machine, "rows": rows, "skipped": skipped, "warnings": noise(rows, busy)}
@@ -70,11 +73,14 @@ def with_baselines(bundle: Bundle, programs: Sequence[Program]) -> list[Program]
     return [*(p for p in baselines if p not in programs), *programs]
 
 
-def warm_up(loaded: LoadedProgram, inputs: np.ndarray, level: int) -> np.ndarray | None:
-    """Run every input once; the masks, uint8 (n, sum of C_out), or None."""
+def warm_up(loaded: LoadedProgram, inputs: np.ndarray, level: int) -> tuple[np.ndarray | None, float]:
+    """Run every input; their masks, uint8 (n, sum of C_out), or None, and the mean of the kernel's count of MACs."""
     fixed = level if loaded.program.takes_level else None
-    masks = [loaded.run(inputs[i : i + 1], fixed)[1] for i in range(len(inputs))]
-    return None if masks[0] is None else np.concatenate(masks)
+    masks, counts = [], []
+    for i in range(len(inputs)):
+        masks.append(loaded.run(inputs[i : i + 1], fixed)[1])
+        counts.append(loaded.kernel_macs())
+    return None if masks[0] is None else np.concatenate(masks), float(np.mean(counts))
 
 
 def interleave(
@@ -123,8 +129,12 @@ def measure_loading(bundle: Bundle, program: Program, level: int, threads: int) 
     return json.loads(child.stdout.splitlines()[-1])
 
 
-def _row(bundle, program, level, threads, times, masks) -> dict:
+def _row(bundle, program, level, threads, times, masks, counted) -> dict:
     manifest = bundle.manifest
+    if program.needs_kernel:
+        executed = counted + stock_macs(manifest, program)
+    else:
+        executed = executed_macs(manifest, program, level, masks)
     return {
         "runtime": program.engine,
         "model": manifest.model,
@@ -141,7 +151,7 @@ def _row(bundle, program, level, threads, times, masks) -> dict:
         "ratio_low": None,
         "ratio_high": None,
         "asked_macs": round(asked_macs(manifest, program, level, masks)),
-        "executed_macs": round(executed_macs(manifest, program, level, masks)),
+        "executed_macs": round(executed),
         "dense_macs": macs.total(macs.dense(manifest.layers)),
     }
 

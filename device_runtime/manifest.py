@@ -4,7 +4,8 @@
      "dataset": "digits", "labels": [...],
      "input": {"shape": [1, C, H, W], "layout": "NCHW", "mean": [C numbers], "std": [C numbers]},
      "densities": [0.25, 0.5], "default_level": 1, "layers": [Layer...], "training": {scalars},
-     "programs": [{"file", "engine", "role", "level", "inputs", "outputs", "needs_kernel", "sha256", "bytes"}],
+     "programs": [{"file", "engine", "role", "level", "inputs", "outputs", "needs_kernel",
+                   "kernel_layers", "sha256", "bytes"}],
      "files": {"salience.safetensors": {"sha256", "bytes"}, "reference.safetensors": {...}},
      "digest": SHA-256 of the canonical JSON of all the rest}
 
@@ -50,6 +51,7 @@ class Program:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     needs_kernel: bool
+    kernel_layers: tuple[str, ...]  # layers that the channel-skipping kernel computes; stock operators do the others
     sha256: str
     bytes: int
 
@@ -145,6 +147,7 @@ def _manifest(fields: Fields) -> Manifest:
     )
     for program in programs:
         _check_ports(program, manifest)
+        _check_kernel(program, manifest)
     names = [program.file for program in programs] + list(manifest.files)
     kinds = [(p.engine, p.role, p.level) for p in programs if p.role != "train"]
     if len(set(names)) != len(names) or len(set(kinds)) != len(kinds):
@@ -187,6 +190,7 @@ def _program(fields: Fields, levels: int) -> Program:
         inputs=_ports(fields, "inputs"),
         outputs=_ports(fields, "outputs"),
         needs_kernel=fields.flag("needs_kernel"),
+        kernel_layers=tuple(fields.items("kernel_layers", 0, 10_000)),
         sha256=fields.sha256("sha256"),
         bytes=fields.whole("bytes", 0, LARGEST),
     )
@@ -225,6 +229,15 @@ def _check_ports(program: Program, manifest: Manifest) -> None:
         outputs += (Port("open", (1, mask_width(manifest.layers)), "uint8", None),)
     if program.inputs[0] not in images or program.inputs[1:] != inputs or program.outputs != outputs:
         raise FedgateError(f"manifest.json: the inputs or outputs of {program.file} do not fit its role")
+
+
+def _check_kernel(program: Program, manifest: Manifest) -> None:
+    names = {layer.name for layer in manifest.layers if layer.kind == "conv"}
+    listed = program.kernel_layers
+    if not all(isinstance(name, str) and name in names for name in listed) or len(set(listed)) != len(listed):
+        raise FedgateError(f"manifest.json: 'kernel_layers' of {program.file} must name convolutions, each once")
+    if bool(listed) != program.needs_kernel or (program.role == "skip") != program.needs_kernel:
+        raise FedgateError(f"manifest.json: {program.file} is a {program.role} program: only 'skip' needs the kernel")
 
 
 def _files(value) -> dict[str, tuple[str, int]]:

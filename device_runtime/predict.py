@@ -69,11 +69,22 @@ def describe(manifest: Manifest, program: Program, level: int, logits: np.ndarra
 
 
 def executed_macs(manifest: Manifest, program: Program, level: int, open: np.ndarray | None) -> float:
-    """MACs an inference of this program computes: a `masked` program computes every channel, whatever its masks say."""
-    if program.role == "masked":
-        everything = np.ones((1, macs.mask_width(manifest.layers)), np.uint8)
-        return float(macs.total(macs.executed(manifest.layers, everything))[0])
-    return asked_macs(manifest, program, level, open)
+    """MACs an inference of this program computes: stock operators compute every channel, whatever the masks say."""
+    if not program.takes_level:
+        return asked_macs(manifest, program, level, open)
+    return kernel_macs(manifest, program, open) + stock_macs(manifest, program)
+
+
+def kernel_macs(manifest: Manifest, program: Program, open: np.ndarray) -> float:
+    """MACs of the layers that the kernel computes, under masks (N, sum of C_out): the mean over N."""
+    asked = macs.executed(manifest.layers, open)
+    return float(sum(np.mean(asked[name]) for name in program.kernel_layers))
+
+
+def stock_macs(manifest: Manifest, program: Program) -> float:
+    """MACs of the layers of a program with masks that stock operators compute."""
+    everything = macs.executed(manifest.layers, np.ones((1, macs.mask_width(manifest.layers)), np.uint8))
+    return float(sum(count[0] for name, count in everything.items() if name not in program.kernel_layers))
 
 
 def asked_macs(manifest: Manifest, program: Program, level: int, open: np.ndarray | None) -> float:

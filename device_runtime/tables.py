@@ -41,7 +41,7 @@ def print_summary(summary: dict) -> None:
     programs = table("program", "engine", "role", "density", "kernel", "sha256", "bytes", right=1)
     for program in summary["programs"]:
         density = "" if program["level"] is None else f"{summary['densities'][program['level']]:g}"
-        kernel = "needed" if program["needs_kernel"] else ""
+        kernel = f"for {len(program['kernel_layers'])} layers" if program["needs_kernel"] else ""
         programs.add_row(
             program["file"],
             program["engine"],

@@ -17,6 +17,10 @@ import torch
 
 from fedgate.device_runtime.errors import FedgateError
 
+from .gated_conv2d import call_operator
+from .litert_skip import call_composite, composites_to_custom
+from .skip import with_operator
+
 
 @contextlib.contextmanager
 def quiet():
@@ -40,27 +44,28 @@ def quiet():
 
 
 def to_executorch(network, inputs):
-    """ExecuTorch, with everything that XNNPACK takes delegated to it. Images are NCHW."""
+    """ExecuTorch, with everything that XNNPACK takes delegated to it, but for our operator. Images are NCHW."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    exported = torch.export.export(network, inputs)
+    exported = torch.export.export(with_operator(network, call_operator), inputs)
     lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
     return lowered.to_executorch().buffer
 
 
 def to_litert(network, inputs):
-    """LiteRT (TFLite); XNNPACK takes its part when the file is loaded. Images are NHWC."""
+    """LiteRT (TFLite); XNNPACK and our delegate take their parts when the file is loaded. Images are NHWC."""
     import litert_torch
 
     image, *rest = inputs
+    network = with_operator(network, call_composite)
     converted = litert_torch.convert(
         litert_torch.to_channel_last_io(network, args=[0]), (image.permute(0, 2, 3, 1).contiguous(), *rest)
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "program.tflite")
         converted.export(str(path))
-        return path.read_bytes()
+        return composites_to_custom(path.read_bytes())
 
 
 def to_onnx(network, inputs):

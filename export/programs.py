@@ -8,16 +8,24 @@ from fedgate.device_runtime.macs import mask_width
 
 from .eval_networks import dense_network, masked_network, static_network
 from .lowering import LOWERINGS
+from .skip import kernel_layers, skip_network
+
+SKIP_ENGINES = ("executorch", "litert")  # those for which the kernel has an operator
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One program to make, for whichever engine; kept: of a static program, the channels of each gated layer."""
+    """One program to make; kept: of a static program, the channels of each gated layer; engines: those it is for."""
 
     role: str
     network: nn.Module
     level: int | None = None
     kept: dict | None = None
+    engines: tuple[str, ...] = tuple(LOWERINGS)
+
+    @property
+    def takes_level(self):
+        return self.role in ("masked", "skip")
 
     @property
     def stem(self):
@@ -25,13 +33,16 @@ class Plan:
 
 
 def plan_programs(network, dense, kept_by_level):
-    """The programs of a gated network: dense, masked, and a static one for each level; a plain network has dense only.
+    """The programs of a gated network: dense, masked, skip, and a static one a level; a plain one has dense only.
 
     dense: the network whose `dense` program is the baseline. kept_by_level: for each level, channels by layer.
     """
     plans = [Plan("dense", dense_network(dense))]
     if network.gates:
         plans.append(Plan("masked", masked_network(network)))
+        skip = skip_network(network)
+        if kernel_layers(skip):
+            plans.append(Plan("skip", skip, engines=SKIP_ENGINES))
         for level, kept in enumerate(kept_by_level):
             plans.append(Plan("static", static_network(network, level, kept), level, kept))
     return plans
@@ -44,7 +55,7 @@ def entry(plan, engine, network, classes):
     image = [1, c, h, w] if layout == "NCHW" else [1, h, w, c]
     inputs = [{"name": "image", "shape": image, "dtype": "float32", "layout": layout}]
     outputs = [{"name": "logits", "shape": [1, classes], "dtype": "float32", "layout": None}]
-    if plan.role == "masked":
+    if plan.takes_level:
         inputs.append({"name": "level", "shape": [1], "dtype": "int32", "layout": None})
         outputs.append({"name": "open", "shape": [1, mask_width(network.layers)], "dtype": "uint8", "layout": None})
     return {
@@ -54,5 +65,6 @@ def entry(plan, engine, network, classes):
         "level": plan.level,
         "inputs": inputs,
         "outputs": outputs,
-        "needs_kernel": False,
+        "needs_kernel": plan.role == "skip",
+        "kernel_layers": list(kernel_layers(plan.network)),
     }

@@ -9,6 +9,7 @@ from rich.console import Console
 from fedgate.device_runtime.bundle import write_bundle
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.errors import FedgateError, UsageError, choose
+from fedgate.device_runtime.kernels.build import ensure
 from fedgate.device_runtime.records import REFERENCE_META, SALIENCE_META
 from fedgate.device_runtime.tensors import pack
 from fedgate.device_runtime.verify import verify
@@ -140,11 +141,14 @@ def build_bundle(network, dense, kept, images, engines, out, fields, salience, o
     plans = plan_programs(network, dense, kept)
     files = {"salience.safetensors": salience}
     entries = []
+    no_kernel = kernel_missing(engines, plans, console)
     for engine in engines:
         for plan in plans:
+            if engine not in plan.engines or (plan.role == "skip" and no_kernel):
+                continue
             with console.status(f"lowering {engine} {plan.stem}"):
                 program = entry(plan, engine, network, classes)
-                files[program["file"]] = lower(plan.network, engine, network.shape, plan.role == "masked")
+                files[program["file"]] = lower(plan.network, engine, network.shape, plan.takes_level)
                 entries.append((plan, program))
     expected = expected_outputs(reference, dense_reference, plans, images)
     tensors = {name: value[:REFERENCE_IMAGES] for name, value in expected.items()}
@@ -154,7 +158,7 @@ def build_bundle(network, dense, kept, images, engines, out, fields, salience, o
         staged = write_bundle(Path(folder, "staged.fedgate"), fields, files)
         for (plan, _), program in zip(entries, staged.manifest.programs, strict=True):
             loaded = load_program(staged, program)
-            if plan.role == "masked":
+            if plan.takes_level:
                 result = compare_gated(loaded, reference, images, len(network.densities))
             else:
                 result = compare_plain(loaded, images, expected[output_name(plan)])
@@ -163,6 +167,17 @@ def build_bundle(network, dense, kept, images, engines, out, fields, salience, o
         if bad:
             raise FedgateError(f"{bad[0]['file']} does not pass its own verification: {bad[0]['reason']}")
     return write_bundle(out, fields, files, overwrite=overwrite)
+
+
+def kernel_missing(engines, plans, console):
+    """Build the kernel where a `skip` program will need it; why it cannot be, or None."""
+    if not any(plan.role == "skip" and set(engines) & set(plan.engines) for plan in plans):
+        return None
+    with console.status("building the channel-skipping kernel"):
+        reason = ensure()
+    if reason:
+        console.print(f"no skip programs: {reason}; masked runs everywhere", highlight=False, soft_wrap=True)
+    return reason
 
 
 def output_name(plan):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..bundle import Bundle
 from ..errors import FedgateError, choose
+from ..kernels.build import find
 from ..manifest import ENGINES, Program
 from .program import LoadedProgram, quiet_loading
 
@@ -37,9 +38,10 @@ def available() -> dict[str, Availability]:
 
 def why_not(program: Program) -> str | None:
     """Why this program cannot run here, or None if it can."""
-    if program.needs_kernel:
-        return "needs the channel-skipping kernel, which this version cannot load"
-    return _look(program.engine).reason
+    reason = _look(program.engine).reason
+    if reason is None and program.needs_kernel and find(program.engine) is None:
+        return "needs the channel-skipping kernel, which is not built here: fedgate kernels build"
+    return reason
 
 
 def import_runtime(engine: str):

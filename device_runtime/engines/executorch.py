@@ -1,9 +1,12 @@
 """ExecuTorch, through the Python runtime of its wheel (which needs torch)."""
 
+import functools
 import weakref
 
 from ..bundle import Bundle
 from ..errors import FedgateError
+from ..kernels.build import find
+from ..kernels.library import KernelLibrary
 from ..manifest import Program
 from .program import LoadedProgram
 
@@ -21,6 +24,13 @@ def load(bundle: Bundle, program: Program, threads: int) -> LoadedProgram:
     return _ExecuTorch(bundle, program)
 
 
+@functools.cache
+def _kernel() -> KernelLibrary:
+    """Register the kernel's operators, which loading the library does, once: the runtime refuses a second time."""
+    import_runtime()
+    return KernelLibrary(find("executorch"))
+
+
 def _set_threads(threads: int) -> None:
     """Size the process's one thread pool; loaded programs point at it, so it cannot change under them."""
     from executorch.extension.pybindings import portable_lib
@@ -35,6 +45,7 @@ def _set_threads(threads: int) -> None:
 class _ExecuTorch(LoadedProgram):
     def __init__(self, bundle, program):
         super().__init__(bundle, program)
+        self.kernel = _kernel() if program.needs_kernel else None
         # The method is only valid while its program lives.
         self._loaded = import_runtime().get().load_program(str(bundle.file(program.file)))
         self._method = self._loaded.load_method("forward")

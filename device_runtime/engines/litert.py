@@ -2,6 +2,8 @@
 
 from ..bundle import Bundle
 from ..errors import FedgateError
+from ..kernels.build import find
+from ..kernels.library import KernelLibrary
 from ..manifest import Program
 from .program import LoadedProgram
 
@@ -23,7 +25,14 @@ class _LiteRT(LoadedProgram):
     def __init__(self, bundle, program, threads):
         super().__init__(bundle, program)
         path = str(bundle.file(program.file))
-        self._interpreter = import_runtime().Interpreter(model_path=path, num_threads=threads)
+        delegates = []
+        if program.needs_kernel:
+            library = str(find("litert"))
+            self.kernel = KernelLibrary(library)
+            delegates = [import_runtime().load_delegate(library, {"threads": str(threads)})]
+        self._interpreter = import_runtime().Interpreter(
+            model_path=path, num_threads=threads, experimental_delegates=delegates
+        )
         self._interpreter.allocate_tensors()
         # The converter names a signature's inputs args_0, args_1, ... and its outputs output_0, ...; the order of the
         # tensors in the file is its own.

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..bundle import Bundle
 from ..errors import FedgateError, UsageError
+from ..kernels.library import KernelLibrary
 from ..manifest import Program
 
 
@@ -25,6 +26,7 @@ class LoadedProgram(ABC):
         self.program = program
         self._shape = bundle.manifest.shape
         self._levels = len(bundle.manifest.densities)
+        self.kernel: KernelLibrary | None = None  # set by the engine where the program runs on it
 
     def run(self, image: np.ndarray, level: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Run one normalised image, float32 (1, C, H, W), at `level` (an index into the manifest's densities).
@@ -57,6 +59,14 @@ class LoadedProgram(ABC):
     @abstractmethod
     def invoke(self) -> None:
         """Run the program on the prepared inputs; nothing else, so that it can be timed."""
+
+    def kernel_macs(self) -> int:
+        """MACs that the kernel counts in one `invoke` on the prepared inputs; 0 for a program that does not use it."""
+        if self.kernel is None:
+            return 0
+        self.kernel.reset_macs()
+        self.invoke()
+        return self.kernel.executed_macs()
 
     def outputs(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Copies of what the last `invoke` returned: logits, and masks or None."""

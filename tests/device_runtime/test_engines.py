@@ -101,11 +101,12 @@ def test_executorch_threads_cannot_change_under_a_loaded_program(bundle):
     assert np.allclose(two.run(INPUTS[0])[0], want, atol=1e-6)
 
 
-def test_a_program_that_needs_the_kernel_is_refused(bundle, changed):
+def test_a_program_that_needs_the_kernel_is_refused_without_it(bundle, changed, monkeypatch):
     entries = tiny_bundle.raw_fields(bundle)["programs"]
-    entries[0]["needs_kernel"] = True
+    entries[0] |= {"role": "skip", "needs_kernel": True, "kernel_layers": [tiny_bundle.LAYERS[0].name]}
     again = load_bundle(changed({"programs": entries}).path)
-    with pytest.raises(FedgateError, match="kernel"):
+    monkeypatch.setattr(engines, "find", lambda kind: None)
+    with pytest.raises(FedgateError, match="fedgate kernels build"):
         engines.load_program(again, again.manifest.programs[0])
 
 

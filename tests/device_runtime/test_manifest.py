@@ -104,6 +104,15 @@ WRONG = {
     "'engine'": [put("programs", 0, "engine", "tensorrt"), put("programs", 0, "engine", [])],
     "'role'": [put("programs", 0, "role", "fast")],
     "'needs_kernel'": [put("programs", 0, "needs_kernel", 0)],
+    "'kernel_layers'": [
+        put("programs", 0, "kernel_layers", ["other"]),
+        put("programs", 0, "kernel_layers", [7]),
+        put("programs", 0, "kernel_layers", "conv"),
+    ],
+    "only 'skip' needs the kernel": [
+        put("programs", 0, "needs_kernel", True),
+        put("programs", 0, "role", "skip"),
+    ],
     "'sha256'": [put("programs", 0, "sha256", "0" * 63), put("programs", 0, "sha256", "G" * 64)],
     "'bytes'": [put("programs", 0, "bytes", -1), put("programs", 0, "bytes", 1.5)],
     "do not fit its role": [

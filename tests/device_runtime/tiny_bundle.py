@@ -140,6 +140,7 @@ def entry(file, engine, role, level):
         "inputs": inputs,
         "outputs": outputs,
         "needs_kernel": False,
+        "kernel_layers": [],
     }
 
 

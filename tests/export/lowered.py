@@ -19,7 +19,7 @@ RUNNER = Path(__file__).with_name("run_program.py")
 def lowered(plan, engine, network, folder, classes=10):
     """A bundle in `folder` with one program alone, of a `Plan` for a network; no records, so only good to be run."""
     program = entry(plan, engine, network, classes)
-    (folder / program["file"]).write_bytes(lower(plan.network, engine, network.shape, plan.role == "masked"))
+    (folder / program["file"]).write_bytes(lower(plan.network, engine, network.shape, plan.takes_level))
     fields = {
         "model": "test",
         "gate": network.gate,

@@ -1,7 +1,8 @@
 """Every program against eager PyTorch: each registered model, density, role and engine, on 64 inputs.
 
-`masked` is compared by the rule of equal masks, `static` with eager under the same fixed masks, `dense` with eager
-without gates; outputs within 1e-4 of the largest logit. `tflite` runs the LiteRT program on tflite-runtime 2.14.
+`masked` and `skip` are compared by the rule of equal masks, `static` with eager under the same fixed masks, `dense`
+with eager without gates; outputs within 1e-4 of the largest logit. `tflite` runs the LiteRT program on
+tflite-runtime 2.14.
 
 The networks of one density are the levels of one trained network, so their dense and static programs are those of
 the network with all levels, and are lowered once: lowering is nearly all of the time.
@@ -13,10 +14,12 @@ import pytest
 from lowered import load, load_elsewhere, lowered
 from trained import LEVELS, distinct_masks, inputs, subject
 
+from fedgate.device_runtime.macs import executed
 from fedgate.export.check import compare_gated, compare_plain
 from fedgate.export.eval_networks import dense_network, masked_network, static_network
-from fedgate.export.programs import Plan
+from fedgate.export.programs import SKIP_ENGINES, Plan
 from fedgate.export.reference import fixed_masks
+from fedgate.export.skip import skip_network
 
 MODELS = ("cnn", "resnet20", "resnet32", "resnet56", "vgg11", "vgg16", "resnet18")
 ENGINES = ("executorch", "litert", "tflite", "onnx")
@@ -38,12 +41,14 @@ def cases():
         for densities in (LEVELS, *((d,) for d in LEVELS)):
             short = (model, densities) in SHORT
             if len(densities) > 1:
-                roles = ("dense", "masked", *(f"static-{level}" for level in range(len(LEVELS))))
+                roles = ("dense", "masked", "skip", *(f"static-{level}" for level in range(len(LEVELS))))
             else:
-                roles = ("dense", "masked", "static-0") if short else ("masked",)
+                roles = ("dense", "masked", "skip", "static-0") if short else ("masked", "skip")
             for role in roles:
-                quick = short and (role in ("masked", "static-0") or (densities == (0.5,) and model == "cnn"))
-                yield from (case(model, densities, role, engine, short=quick) for engine in ENGINES)
+                quick = short and (role in ("masked", "skip", "static-0") or (densities == (0.5,) and model == "cnn"))
+                for engine in ENGINES:
+                    if role != "skip" or engine.replace("tflite", "litert") in SKIP_ENGINES:
+                        yield case(model, densities, role, engine, short=quick)
     for gate, densities, roles in (
         ("fbs", (0.5,), ("masked", "static-0")),
         ("scale", (1.0,), ("masked", "static-0")),
@@ -60,6 +65,8 @@ def make_plan(role, network, kept):
         return Plan("dense", dense_network(network))
     if role == "masked":
         return Plan("masked", masked_network(network))
+    if role == "skip":
+        return Plan("skip", skip_network(network))
     level = int(role.removeprefix("static-"))
     return Plan("static", static_network(network, level, kept[level]), level, kept[level])
 
@@ -97,12 +104,14 @@ def assert_masks_depend_on_the_input(network, reference, images):
 
 
 @pytest.mark.parametrize("model,densities,role,engine,gate,width", cases())
-def test_equals_eager(model, densities, role, engine, gate, width, program, small_environment):
+def test_equals_eager(model, densities, role, engine, gate, width, program, small_environment, need_kernel):
     images = inputs(model)
     network, reference, _ = subject(model, densities, gate, width)
     plan, bundle = program(model, densities, role, engine.replace("tflite", "litert"), gate, width)
+    if plan.role == "skip":
+        need_kernel()
     loaded = load_elsewhere(bundle, images, small_environment("tflite")) if engine == "tflite" else load(bundle)
-    if plan.role == "masked":
+    if plan.takes_level:
         if gate != "scale":
             assert_masks_depend_on_the_input(network, reference, images)
         result = compare_gated(loaded, reference, images, len(densities))
@@ -111,3 +120,14 @@ def test_equals_eager(model, densities, role, engine, gate, width, program, smal
         result = compare_plain(loaded, images, expected_logits(model, densities, role, gate, width))
         assert result.runs == len(images)
     assert result.max_error <= 1e-4
+    if plan.role == "skip" and engine != "tflite":
+        assert_counts_equal_the_masks(loaded, network, images)
+
+
+def assert_counts_equal_the_masks(loaded, network, images):
+    """The kernel's own count of MACs is exactly what the masks of the same run ask of its layers."""
+    for level in range(len(network.densities)):
+        for image in images[:4]:
+            _, masks = loaded.run(image[None], level)
+            asked = executed(network.layers, masks)
+            assert loaded.kernel_macs() == sum(asked[name][0] for name in loaded.program.kernel_layers) > 0

@@ -1,0 +1,215 @@
+"""`skip` networks: gated units as calls of one operator that computes the open channels alone.
+
+A unit takes along what follows it, a residual add, a ReLU and a 2x2 maximum, so that a block's data stays planar and
+is passed over once. Units that the kernel cannot do, or does slower than the dense network, stay as in `masked`.
+"""
+
+import copy
+import operator
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from fedgate.train.graph import closers, module_of
+from fedgate.train.network import output_shapes
+
+from .eval_networks import finish, is_non_negative, unit_nodes
+from .fold import copy_body, folded_conv, scale_and_shift
+from .gated_conv2d import Options, compute
+from .modules import Levels, LevelUnit, MaskedUnit
+
+ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
+RELUS = (torch.relu, F.relu, "relu", "relu_")
+
+
+class SkipUnit(nn.Module):
+    """A unit, and what follows it, as one call of an operator.
+
+    (x, level int32 (1,), in_open uint8 (N, C_in) or None, residual or None) -> (y, open uint8 (N, C_out)), or y alone
+    without a gate. `call` runs the operator, with the arguments of `gated_conv2d.compute`; each runtime's lowering
+    puts its own way in the place of `compute`.
+    """
+
+    def __init__(self, unit, levels, options):
+        super().__init__()
+        rows = [scale_and_shift(unit, level) for level in range(levels)]
+        self.options, self.call, self.gated = options, compute, unit.gate is not None
+        self.register_buffer("weight", unit.conv.weight.detach().float().clone())
+        self.register_buffer("scale", torch.stack([row[0] for row in rows]).float())
+        self.register_buffer("shift", torch.stack([row[1] for row in rows]).float())
+        predictor = unit.gate.predictor if self.gated else None
+        self.register_buffer("gate_weight", predictor.weight.detach().t().contiguous() if self.gated else None)
+        self.register_buffer("gate_bias", predictor.bias.detach().clone() if self.gated else None)
+        self.register_buffer("kept", torch.tensor(unit.gate.k, dtype=torch.int32) if self.gated else None)
+
+    def forward(self, x, level, in_open=None, residual=None):
+        gate = (self.gate_weight, self.gate_bias, self.kept)
+        tensors = (x, self.weight, self.scale, self.shift, level, in_open, *gate, residual)
+        y, opened = self.call(*tensors, self.options)
+        return (y, opened) if self.gated else y
+
+
+def kernel_can(unit):
+    """Whether the kernel computes a unit's convolution: 1x1 or 3x3, stride 1 or 2, zero padding of kernel // 2."""
+    conv = unit.conv
+    return (
+        conv.kernel_size in ((1, 1), (3, 3))
+        and conv.stride in ((1, 1), (2, 2))
+        and conv.padding in (tuple(side // 2 for side in conv.kernel_size), "same" if conv.stride == (1, 1) else None)
+        and conv.dilation == (1, 1)
+        and (unit.gate is None or unit.gate.kind != "scale")
+    )
+
+
+def kernel_layers(body):
+    """Names of the layers that the operator computes, in a network by `skip_network`."""
+    return tuple(name for name, module in body.named_modules() if isinstance(module, SkipUnit))
+
+
+def with_operator(body, call):
+    """A copy of a network by `skip_network` whose units call the operator in a runtime's way (see `SkipUnit`)."""
+    body = copy.deepcopy(body)
+    for module in body.modules():
+        if isinstance(module, SkipUnit):
+            module.call = call
+    return body
+
+
+def skip_network(network, pays=lambda layer: True):
+    """The gated network around the operator: (image, level int32 (1,)) -> (logits, open uint8 (N, sum of C_out)).
+
+    pays: whether the kernel is worth it for a `Layer`, by a table of measured shapes.
+    """
+    body = copy_body(network)
+    graph, levels = body.graph, len(network.densities)
+    gated = {name: gate.out_channels for name, gate in network.gates.items()}
+    closer = closers(graph, gated, output_shapes(body, network.shape))
+    layers = {layer.name: layer for layer in network.layers}
+    image = next(node for node in graph.nodes if node.op == "placeholder")
+    with graph.inserting_after(image):
+        level = graph.placeholder("level")
+    selected = None
+    masks = {}
+    units = unit_nodes(body)
+    takes = {node.target: kernel_can(unit) and pays(layers[node.target]) for node, unit in units}
+    for node, unit in units:
+        source = node.args[0]
+        if unit.gate is not None:
+            unit.gate.set_densities(network.densities)
+        if takes[node.target]:
+            chain, residual, options = fuse(node, unit)
+            last = chain[-1]
+            body.set_submodule(node.target, SkipUnit(unit, levels, options))
+            with graph.inserting_before(last):
+                new = graph.call_module(node.target, (source, level, masks.get(closer.get(source)), residual))
+                closer[new] = closer[last]
+                y = pick(graph, new, 0, closer) if unit.gate is not None else new
+                if unit.gate is not None:
+                    masks[node.target] = pick(graph, new, 1, closer)
+            last.replace_all_uses_with(y)
+            for old in reversed(chain):
+                graph.erase_node(old)
+            continue
+        if unit.gate is None and (levels == 1 or not len(unit.norms)):
+            body.set_submodule(node.target, folded_conv(unit, 0))
+            continue
+        if selected is None:
+            body.add_submodule("levels", Levels(levels))
+            with graph.inserting_after(level):
+                selected = graph.call_module("levels", (level,))
+        if unit.gate is None:
+            body.set_submodule(node.target, LevelUnit(unit, levels))
+            node.args = (source, selected)
+            continue
+        body.set_submodule(
+            node.target, MaskedUnit(unit, unit.gate.k, is_non_negative(source), unit.gate.kind != "scale")
+        )
+        with graph.inserting_after(node):
+            new = graph.call_module(node.target, (source, selected))
+        with graph.inserting_after(new):
+            y = pick(graph, new, 0, closer)
+            mask = pick(graph, new, 1, closer)
+        with graph.inserting_after(mask):
+            masks[node.target] = graph.call_method("to", (mask, torch.uint8))
+        closer[y] = closer[node]
+        node.replace_all_uses_with(y)
+        graph.erase_node(node)
+    output = graph.output_node()
+    with graph.inserting_before(output):
+        opened = graph.call_function(torch.cat, ([masks[node.target] for node, unit in units if unit.gate], 1))
+    output.args = ((output.args[0], opened),)
+    graph.eliminate_dead_code()
+    return finish(body)
+
+
+def pick(graph, node, index, closer):
+    item = graph.call_function(operator.getitem, (node, index))
+    closer[item] = closer.get(node)
+    return item
+
+
+def fuse(node, unit):
+    """What of the nodes behind a unit its operator takes along: (chain of nodes, residual node or None, options)."""
+    chain, residual, step, offset = [node], None, 1, 0
+    add = only_user(chain[-1])
+    if add is not None and add.target in ADDS and len(add.args) == 2 and not add.kwargs:
+        others = [n for n in add.args if n is not node]
+        if len(others) == 1 and isinstance(others[0], fx.Node):
+            residual, step, offset = subsampled(others[0])
+            chain.append(add)
+    relu = only_user(chain[-1])
+    takes_relu = relu is not None and (isinstance(module_of(relu), nn.ReLU) or relu.target in RELUS)
+    if takes_relu:
+        chain.append(relu)
+    pool = only_user(chain[-1])
+    takes_pool = pool is not None and is_halving(module_of(pool))
+    if takes_pool:
+        chain.append(pool)
+    return chain, residual, Options(unit.conv.stride[0], takes_relu, 2 if takes_pool else 1, step, offset)
+
+
+def only_user(node):
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def subsampled(node):
+    """A residual without its subsampling and zero channels (option A), which the operator does as it reads it.
+
+    Returns (the node that is read, step between its rows and columns, number of zero channels in front).
+    """
+    step = offset = 0
+    if node.target is F.pad:
+        if len(node.args) != 2 or node.kwargs.get("mode", "constant") != "constant" or node.kwargs.get("value"):
+            return node, 1, 0
+        sides = tuple(node.args[1])
+        if len(sides) != 6 or any(sides[:4]) or not all(isinstance(side, int) and side >= 0 for side in sides):
+            return node, 1, 0
+        node, offset = node.args[0], sides[4]
+    if node.target is operator.getitem and isinstance(node.args[1], tuple) and len(node.args[1]) == 4:
+        step = step_of(node.args[1])
+        node = node.args[0] if step else node
+    return node, step or 1, offset
+
+
+def step_of(index):
+    """s of an index [:, :, ::s, ::s]; 0 for any other."""
+    whole = slice(None)
+    if not all(isinstance(part, slice) and part.start is None and part.stop is None for part in index):
+        return 0
+    if index[:2] != (whole, whole) or index[2] != index[3]:
+        return 0
+    return index[2].step or 1
+
+
+def is_halving(module):
+    """Whether a module is the 2x2 maximum at stride 2."""
+    return (
+        isinstance(module, nn.MaxPool2d)
+        and module.kernel_size in (2, (2, 2))
+        and module.stride in (2, (2, 2))
+        and module.padding in (0, (0, 0))
+        and module.dilation in (1, (1, 1))
+        and not module.ceil_mode
+        and not module.return_indices
+    )
