@@ -112,7 +112,12 @@ def quiet_loading(what: str):
         terminal = os.dup(2)
         os.dup2(caught.fileno(), 2)
         try:
-            with runtime_errors(what):
+            # ExecuTorch writes through Python, whose stderr need not be descriptor 2
+            with (
+                open(caught.fileno(), "w", closefd=False) as file,
+                contextlib.redirect_stderr(file),
+                runtime_errors(what),
+            ):
                 yield
         except FedgateError as error:
             lines = _last_lines(caught)
