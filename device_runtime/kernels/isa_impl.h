@@ -207,6 +207,7 @@ uint64_t block(const Block &b) {
 // Copy n floats; both sides may be touched up to a vector behind them when `loose`.
 inline void copy_row(float *to, const float *from, int32_t n, bool loose) {
   int32_t i = 0;
+#pragma GCC unroll 4
   for (; i + LANES <= n; i += LANES) store(to + i, load(from + i));
   if (i == n) return;
   if (loose) {
@@ -377,9 +378,10 @@ float largest(const float *values, int32_t n, int32_t k) {
 template <bool SUMS, bool RESIDUAL>
 inline void finish_row(const Finish &f, const float *sums, const float *residual, float *y, bool loose) {
   const Vec scale = splat(f.scale), shift = splat(f.shift);
+  const int32_t whole = loose ? f.width : f.width - (LANES - 1);
   int32_t i = 0;
-  for (;; i += LANES) {
-    if (!(i + LANES <= f.width || (loose && i < f.width))) break;
+#pragma GCC unroll 4
+  for (; i < whole; i += LANES) {
     Vec v = {};
     if (SUMS) v = load(sums + i) * scale + shift;
     if (RESIDUAL) v += load(residual + i);

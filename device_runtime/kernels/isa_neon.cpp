@@ -1,6 +1,6 @@
 #if defined(__aarch64__)
 #define LANES 4
-#define VECTORS 6
+#define VECTORS 5
 #define TALL 16
 #include "isa_impl.h"
 
