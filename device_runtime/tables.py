@@ -39,9 +39,13 @@ def print_summary(summary: dict) -> None:
         facts.add_row(key, str(value))
     out.print(facts)
     programs = table("program", "engine", "role", "density", "kernel", "sha256", "bytes", right=1)
+    left = {}
     for program in summary["programs"]:
         density = "" if program["level"] is None else f"{summary['densities'][program['level']]:g}"
         kernel = f"for {len(program['kernel_layers'])} layers" if program["needs_kernel"] else ""
+        if program["needs_kernel"]:
+            convolutions = [layer["name"] for layer in summary["layers"] if layer["kind"] == "conv"]
+            left[program["file"]] = [name for name in convolutions if name not in program["kernel_layers"]]
         programs.add_row(
             program["file"],
             program["engine"],
@@ -52,6 +56,9 @@ def print_summary(summary: dict) -> None:
             f"{program['bytes']:,}",
         )
     out.print(programs)
+    for file, names in left.items():
+        if names:
+            out.print(f"{file} leaves to stock operators, dense with masks: {', '.join(names)}\n")
     heads = [f"at {density:g}" for density in summary["densities"]]
     layers = table("layer", "channels", "gate", "dense MACs", *heads, right=1 + len(heads))
     for layer in summary["layers"]:

@@ -5,6 +5,7 @@ is passed over once. Units that the kernel cannot do, or does slower than the de
 """
 
 import copy
+import functools
 import operator
 
 import torch
@@ -17,6 +18,7 @@ from fedgate.train.network import output_shapes
 from .eval_networks import finish, is_non_negative, unit_nodes
 from .fold import copy_body, folded_conv, scale_and_shift
 from .gated_conv2d import Options, compute
+from .kernel_table import pays
 from .modules import Levels, LevelUnit, MaskedUnit
 
 ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
@@ -76,11 +78,13 @@ def with_operator(body, call):
     return body
 
 
-def skip_network(network, pays=lambda layer: True):
+def skip_network(network, wanted=None):
     """The gated network around the operator: (image, level int32 (1,)) -> (logits, open uint8 (N, sum of C_out)).
 
-    pays: whether the kernel is worth it for a `Layer`, by a table of measured shapes.
+    wanted: whether the kernel should compute a `Layer`; by default, whether it pays by the table of measured shapes.
     """
+    if wanted is None:
+        wanted = functools.partial(pays, densities=network.densities)
     body = copy_body(network)
     graph, levels = body.graph, len(network.densities)
     gated = {name: gate.out_channels for name, gate in network.gates.items()}
@@ -92,7 +96,7 @@ def skip_network(network, pays=lambda layer: True):
     selected = None
     masks = {}
     units = unit_nodes(body)
-    takes = {node.target: kernel_can(unit) and pays(layers[node.target]) for node, unit in units}
+    takes = {node.target: kernel_can(unit) and wanted(layers[node.target]) for node, unit in units}
     for node, unit in units:
         source = node.args[0]
         if unit.gate is not None:

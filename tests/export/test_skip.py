@@ -9,6 +9,7 @@ from torch import nn
 
 from fedgate.export.eval_networks import masked_network
 from fedgate.export.gated_conv2d import Options
+from fedgate.export.kernel_table import pays
 from fedgate.export.skip import SkipUnit, kernel_layers, skip_network
 from fedgate.train.network import build_network, gate_network
 
@@ -40,7 +41,7 @@ def test_layers_that_stay_with_stock_operators(name, left):
     network = small_network(name, (0.3, 1.0))
     convolutions = [layer.name for layer in network.layers if layer.kind == "conv"]
     chosen = set(convolutions[::2] if left == "every second" else [])
-    skip = skip_network(network, pays=lambda layer: layer.name in chosen)
+    skip = skip_network(network, wanted=lambda layer: layer.name in chosen)
     assert set(kernel_layers(skip)) <= chosen
     assert_same(skip, masked_network(network), random_images(), 2)
 
@@ -94,6 +95,16 @@ def test_what_is_not_the_kernels_stays():
     skip = skip_network(network)
     assert kernel_layers(skip) == ("stem", "one", "three")
     assert_same(skip, masked_network(network), torch.randn(16, 3, 8, 8), 2)
+
+
+def test_the_table_leaves_small_maps_dense_at_high_densities():
+    """VGG-16's last convolutions see 2x2 pixels: there the kernel pays at low densities alone."""
+    layers = {layer.name: layer for layer in build_network("vgg16", "paper", (0.5,), 10, (3, 32, 32)).layers}
+    small = [name for name, layer in layers.items() if layer.kind == "conv" and layer.output == (2, 2)]
+    assert len(small) == 3
+    assert all(pays(layer, (0.25, 0.5)) for layer in layers.values() if layer.kind == "conv")
+    left = [name for name, layer in layers.items() if layer.kind == "conv" and not pays(layer, (0.5, 0.8))]
+    assert left == small
 
 
 def test_a_gate_that_only_scales_stays():
