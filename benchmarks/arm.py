@@ -36,9 +36,11 @@ import torch
 from calibrate import benchmark_images, calibrated, most_opened, slim_network
 
 from fedgate.device_runtime import macs
+from fedgate.device_runtime.kernels.build import build
 from fedgate.export.eval_networks import dense_network, masked_network, static_network
 from fedgate.export.lowering import lower
 from fedgate.export.reference import EagerReference, fixed_masks
+from fedgate.export.skip import kernel_layers, skip_network
 from fedgate.train.network import GatedNetwork, build_network
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -59,8 +61,8 @@ class Prepared:
     """A program, its reference and its work.
 
     network: the gated or plain network that eager PyTorch runs. masks: fixed ones, bool (1, sum of C_out), or None.
-    macs: executed MACs of an inference. takes_level: it returns masks beside the logits. delegate: a library for the
-    program, built for aarch64.
+    macs: executed MACs of an inference, without those that the delegate counts. takes_level: it returns masks beside
+    the logits. delegate: a library for the program, built for aarch64.
     """
 
     program: bytes
@@ -91,12 +93,16 @@ def prepare(role, model, density, images):
 
 
 def skip_program(network):
-    """The `skip` program of a gated network with its delegate, a `Prepared`; None: this version has none.
+    """The `skip` program of a gated network and the delegate built for aarch64, a `Prepared`.
 
-    To fill in: lower it, name the delegate, a library built for aarch64 that `arm/guest.py` loads, and set
-    takes_level=True. `macs` then gives way to what the delegate counts.
+    Its layers outside the kernel are added to what the delegate counts: the linear one.
     """
-    return None
+    skip = skip_network(network)
+    layers = kernel_layers(skip)
+    left = sum(count for name, count in macs.nominal(network.layers, 1.0).items() if name not in layers)
+    program = lower(skip, "litert", SHAPE, has_level=True)
+    delegate = build("aarch64-linux-gnu", folder=REPOSITORY / "build" / "arm")["litert"]
+    return Prepared(program, network, left, takes_level=True, delegate=delegate)
 
 
 def plain(network):
@@ -213,7 +219,9 @@ def make_row(cpu, model, density, role, label, prepared, counts, outputs, rows):
     """The row of a program on a CPU; rows: those before it."""
     means = {name: round(float(mean)) for name, mean in zip(COUNTS, counts.mean(0), strict=True)}
     dense = next((row for row in rows if (row["cpu"], row["model"], row["role"]) == (cpu, model, "dense")), None)
-    executed = round(float(outputs["executed_macs"].mean())) if "executed_macs" in outputs else prepared.macs
+    executed = prepared.macs
+    if "executed_macs" in outputs:
+        executed += round(float(outputs["executed_macs"].mean()))
     instructions = means["instructions"]
     baseline = instructions if role == "dense" else dense and dense["instructions"]
     return {
