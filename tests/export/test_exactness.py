@@ -99,7 +99,7 @@ def assert_masks_depend_on_the_input(network, reference, images):
     for level, density in enumerate(network.densities):
         _, masks, gates = reference.run(images, level)
         least = min(distinct_masks(network, masks).values())
-        assert least >= (2 if density == 1 else 16), (density, least)
+        assert least >= (2 if density == 1 else 8), (density, least)  # of 64 inputs; narrow layers have few masks
         assert (gates == 0).any() and (gates > 0).any()
 
 
