@@ -1,0 +1,398 @@
+"""The LiteRT delegate: damaged files are refused with the reason, and whole ones compute what eager torch does."""
+
+import copy
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fedgate.device_runtime.kernels.build import find
+from fedgate.device_runtime.kernels.library import KernelLibrary
+from fedgate.export.lowering import lower
+from fedgate.export.skip import kernel_layers, skip_network
+from fedgate.train.network import gate_network
+
+flatbuffers = pytest.importorskip("flatbuffers")
+flexbuffers = pytest.importorskip("flatbuffers.flexbuffers")
+schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+
+SHAPE = (3, 8, 8)
+DENSITIES = (0.25, 0.5)
+IMAGES = np.random.default_rng(0).normal(size=(8, *SHAPE)).astype(np.float32)
+# what a node with all of its operands reads
+INPUTS = (
+    "x", "weight", "scale", "shift", "level", "in_open", "gate_weight", "gate_bias", "kept", "residual"
+)  # fmt: skip
+FLOAT32, INT32, UINT8, INT64 = (getattr(schema.TensorType, name) for name in ("FLOAT32", "INT32", "UINT8", "INT64"))
+
+
+class Small(nn.Module):
+    """A stem and two gated convolutions; the second takes a residual, a ReLU and a maximum along."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.one, self.two = (
+            nn.Sequential(nn.Conv2d(c_in, c_out, 3, padding=1), nn.BatchNorm2d(c_out))
+            for c_in, c_out in ((3, 8), (8, 12), (12, 8))
+        )
+        self.pool, self.head = nn.MaxPool2d(2), nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = F.relu(self.stem(x))
+        x = F.relu(x + self.two(F.relu(self.one(x))))
+        return self.head(self.pool(x).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+@torch.no_grad()
+def eager():
+    """The network in eager torch, with norms and gates drawn."""
+    torch.manual_seed(0)
+    network = gate_network(Small(), SHAPE, "paper", DENSITIES).eval()
+    for unit in network.units.values():
+        for norm in unit.norms:
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.normal_()
+        if unit.gate is not None:
+            unit.gate.predictor.weight.normal_(std=0.5)
+            unit.gate.predictor.bias.uniform_(0.0, 1.0)
+    body = skip_network(network, wanted=lambda layer: True)
+    assert len(kernel_layers(body)) == 3
+    return body
+
+
+@pytest.fixture(scope="module")
+def library(need_kernel):
+    need_kernel()
+    return str(find("litert"))
+
+
+@pytest.fixture(scope="module")
+def blob(eager):
+    """The network's LiteRT file."""
+    return lower(eager, "litert", SHAPE, True)
+
+
+@torch.no_grad()
+def expected(network):
+    """(logits, open) of every level and image."""
+    levels = [torch.tensor([level], dtype=torch.int32) for level in range(len(DENSITIES))]
+    rows = [network(torch.from_numpy(IMAGES), level) for level in levels]
+    return tuple(torch.stack(part).numpy() for part in zip(*rows, strict=True))
+
+
+class Loaded:
+    """A file in LiteRT with our delegate and no other."""
+
+    def __init__(self, library, blob, **options):
+        self.interpreter = interpreter.Interpreter(
+            model_content=blob,
+            experimental_op_resolver_type=interpreter.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            experimental_delegates=[interpreter.load_delegate(library, options)],
+        )
+        self.interpreter.allocate_tensors()
+        self._runner = self.interpreter.get_signature_runner()
+
+    def run(self):
+        """(logits, open) of every level and image."""
+        logits, masks = [], []
+        for level in range(len(DENSITIES)):
+            for image in IMAGES.transpose(0, 2, 3, 1):
+                result = self._runner(args_0=image[None].copy(), args_1=np.array([level], np.int32))
+                logits.append(result["output_0"][0])
+                masks.append(result["output_1"][0])
+        shape = len(DENSITIES), len(IMAGES), -1
+        return np.reshape(logits, shape), np.reshape(masks, shape)
+
+
+def assert_same(got, want):
+    assert np.array_equal(got[1], want[1])
+    assert np.abs(got[0] - want[0]).max() <= 1e-5 * np.abs(want[0]).max()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_equals_eager_on_every_instruction_set(library, blob, eager, threads):
+    want = expected(eager)
+    assert 0 < want[1][0].sum() < want[1][1].sum() < want[1][1].size  # levels differ, and neither opens all
+    assert (want[1] != want[1][:, :1]).any()  # and so do images
+    for isa in KernelLibrary(library).isas:
+        assert_same(Loaded(library, blob, threads=str(threads), isa=isa).run(), want)
+
+
+def test_two_interpreters_at_once(library, blob, eager):
+    want = expected(eager)
+    loaded = [Loaded(library, blob, threads=threads) for threads in ("1", "2")]
+    with ThreadPoolExecutor(2) as pool:
+        for got in pool.map(lambda each: [each.run() for _ in range(100)], loaded):
+            for run in got:
+                assert_same(run, want)
+
+
+def test_neighbours_become_one_partition(library, blob):
+    names = [op["op_name"] for op in Loaded(library, blob).interpreter._get_ops_details()]
+    assert names.count("DELEGATE") == 1, names  # behind the operators of the file, which stay listed
+
+
+def test_a_batch_that_the_file_was_not_made_for_is_refused(library, blob):
+    program = Loaded(library, blob).interpreter
+    program.resize_tensor_input(program.get_signature_runner().get_input_details()["args_0"]["index"], [2, 8, 8, 3])
+    with pytest.raises(RuntimeError, match="y is type"):
+        program.allocate_tensors()
+
+
+def test_calls_in_the_wrong_order_are_put_right(library, blob, eager):
+    """The runtime orders them by what they read."""
+    assert_same(Loaded(library, damaged(blob, turn_nodes)).run(), expected(eager))
+
+
+@torch.no_grad()
+def test_kept_out_of_range_opens_none_or_all(library, blob, eager):
+    """As it does in eager torch: ranks are never below a negative number, and always below a large one."""
+    values = -(2**31), 2**31 - 1
+    changed = copy.deepcopy(eager)
+    changed.get_submodule(kernel_layers(changed)[-1]).kept.copy_(torch.tensor(values))
+    assert_same(Loaded(library, damaged(blob, kept(*values))).run(), expected(changed))
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        ({"threads": "0"}, "threads must be from 1 to 256"),
+        ({"threads": "257"}, "threads must be from 1 to 256"),
+        ({"threads": "2x"}, "threads must be from 1 to 256"),
+        ({"isa": "sse9"}, "no instruction set 'sse9' here"),
+        ({"colour": "1"}, "unknown option 'colour'"),
+    ],
+)
+def test_wrong_options(library, options, reason):
+    with pytest.raises(ValueError, match=reason):
+        interpreter.load_delegate(library, options)
+
+
+# Damage: functions from a model of the schema's object API, which they change.
+
+
+def node(model):
+    """The last call of the operator, which has all operands."""
+    code = [c.customCode for c in model.operatorCodes].index(b"fedgate.gated_conv2d")
+    return [op for op in model.subgraphs[0].operators if op.opcodeIndex == code][-1]
+
+
+def tensor(model, name):
+    return model.subgraphs[0].tensors[node(model).inputs[INPUTS.index(name)]]
+
+
+def raw_attributes(data):
+    def change(model):
+        node(model).customOptions = np.frombuffer(data, np.uint8)
+
+    return change
+
+
+def attributes(**changes):
+    """Set attributes, or remove those that are None."""
+
+    def change(model):
+        found = flexbuffers.Loads(bytes(node(model).customOptions)) | changes
+        kept = {name: value for name, value in found.items() if value is not None}
+        raw_attributes(bytes(flexbuffers.Dumps(kept)))(model)
+
+    return change
+
+
+def shape(name, *sides):
+    def change(model):
+        tensor(model, name).shape = np.array(sides, np.int32)
+
+    return change
+
+
+def kind(name, value):
+    def change(model):
+        tensor(model, name).type = value
+
+    return change
+
+
+def variable(name):
+    def change(model):
+        tensor(model, name).buffer = 0
+
+    return change
+
+
+def shortened(name, size):
+    def change(model):
+        buffer = model.buffers[tensor(model, name).buffer]
+        buffer.data = buffer.data[:size]
+
+    return change
+
+
+def kept(*values):
+    def change(model):
+        model.buffers[tensor(model, "kept").buffer].data = np.frombuffer(np.array(values, np.int32).tobytes(), np.uint8)
+
+    return change
+
+
+def operands(change_list, side="inputs"):
+    def change(model):
+        op = node(model)
+        setattr(op, side, np.array(change_list(list(map(int, getattr(op, side)))), np.int32))
+
+    return change
+
+
+def write_over(name):
+    def change(model):
+        op = node(model)
+        op.outputs = np.array([op.inputs[INPUTS.index(name)], op.outputs[1]], np.int32)
+
+    return change
+
+
+def turn_nodes(model):
+    """The two gated calls in the wrong order."""
+    operators = model.subgraphs[0].operators
+    last = operators.index(node(model))
+    operators[last - 1], operators[last] = operators[last], operators[last - 1]
+
+
+def damaged(blob, change):
+    model = schema.ModelT.InitFromPackedBuf(blob, 0)
+    change(model)
+    builder = flatbuffers.Builder(len(blob))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+NAMES = ("gated", "masked_input", "pool", "relu", "residual", "residual_offset", "residual_stride", "stride")
+NO_MAP = "its attributes are not a map of names to integers"
+NO_FIT = "its operands do not fit its attributes"
+BAD_TENSOR = "is invalidly specified in schema"
+DAMAGE = {
+    **{f"{name} missing": (attributes(**{name: None}), f"attribute '{name}' is missing") for name in NAMES},
+    **{f"{name} negative": (attributes(**{name: -1}), f"attribute '{name}' = -1 is not known") for name in NAMES},
+    "unknown attribute": (attributes(dilation=1), "attribute 'dilation' = 1 is not known"),
+    "gated 2": (attributes(gated=2), "attribute 'gated' = 2 is not known"),
+    "stride 3": (attributes(stride=3), "strides must be 1 or 2"),
+    "stride 2": (attributes(stride=2), "residual does not have the output's shape"),
+    "stride text": (attributes(stride="1"), NO_MAP),
+    "stride 2**40": (attributes(stride=2**40), NO_MAP),
+    "relu 2": (attributes(relu=2), "relu must be 0 or 1"),
+    "pool 3": (attributes(pool=3), "pooling must be 1 or 2"),
+    "pool 1": (attributes(pool=1), "y is type"),
+    "offset": (attributes(residual_offset=1), "residual does not have the output's shape"),
+    "offset 2**31 - 1": (attributes(residual_offset=2**31 - 1), "residual's sizes are out of range"),
+    "residual stride 2": (attributes(residual_stride=2), "residual does not have the output's shape"),
+    "no residual": (attributes(residual=0), NO_FIT),
+    "not gated": (attributes(gated=0), NO_FIT),
+    "input not masked": (attributes(masked_input=0), NO_FIT),
+    "no attributes": (raw_attributes(b""), NO_MAP),
+    "junk attributes": (raw_attributes(b"\xff" * 40), NO_MAP),
+    "list of attributes": (raw_attributes(bytes(flexbuffers.Dumps([1, 2]))), NO_MAP),
+    "weight 5x5": (shape("weight", 8, 4, 5, 5), "kernels must be 1x1 or 3x3"),
+    "weight 3x1": (shape("weight", 8, 12, 3, 1), "weight is type"),
+    "weight flat": (shape("weight", 864), "weight has shape [864]"),
+    "weight of fewer inputs": (shape("weight", 8, 6, 3, 3), "weight is type"),
+    "weight uint8": (kind("weight", UINT8), "weight is type"),
+    "scale of one level": (shape("scale", 1, 8), "scale is type"),
+    "scale of four levels": (shape("scale", 4, 4), "scale is type"),
+    "scale flat": (shape("scale", 16), "scale has shape [16]"),
+    "shift flat": (shape("shift", 16), "shift is type"),
+    "two levels at once": (shape("level", 2), "level is type"),
+    "level float": (kind("level", FLOAT32), "level is type"),
+    "mask float": (kind("in_open", FLOAT32), "open is type"),
+    "mask turned": (shape("in_open", 12, 1), "open is type"),
+    "gate_weight turned": (shape("gate_weight", 8, 12), "gate_weight is type"),
+    "gate_bias int32": (kind("gate_bias", INT32), "gate_bias is type"),
+    "kept float": (kind("kept", FLOAT32), "kept is type"),
+    "kept of one level": (shape("kept", 1), "kept is type"),
+    "residual narrow": (shape("residual", 1, 8, 8, 4), "y is type"),
+    "x without a shape": (shape("x"), "y is type"),
+    "x empty": (shape("x", 1, 0, 8, 8), "y is type"),
+    "x huge": (shape("x", 2**30, 12, 8, 8), "y is type"),
+    **{f"{name} variable": (variable(name), f"{name} is not a constant") for name in INPUTS[1:4] + INPUTS[6:9]},
+    # the runtime itself looks at these
+    **{f"{name} shortened": (shortened(name, 4), BAD_TENSOR) for name in INPUTS[1:4] + INPUTS[6:9]},
+    "weight without a byte": (shortened("weight", 8 * 12 * 9 * 4 - 1), BAD_TENSOR),
+    "weight too large": (shape("weight", 8, 24, 3, 3), BAD_TENSOR),
+    "kept int64": (kind("kept", INT64), BAD_TENSOR),
+    "fewer inputs": (operands(lambda i: i[:-1]), NO_FIT),
+    "more inputs": (operands(lambda i: [*i, i[0]]), NO_FIT),
+    "no inputs": (operands(lambda i: []), NO_FIT),
+    "an input left out": (operands(lambda i: [*i[:5], -1, *i[6:]]), NO_FIT),
+    "inputs swapped": (operands(lambda i: [*i[:6], i[7], i[6], *i[8:]]), "gate_weight"),
+    "an input that is not there": (operands(lambda i: [*i[:9], 10**6]), "nvalid tensor index"),
+    "level as x": (operands(lambda i: [i[4], *i[1:]]), "x has shape [1]"),
+    "x as mask": (operands(lambda i: [*i[:5], i[0], *i[6:]]), "in_open is type"),
+    "mask as residual": (operands(lambda i: [*i[:9], i[5]]), "residual has shape [1, 12]"),
+    "fewer outputs": (operands(lambda o: o[:1], "outputs"), NO_FIT),
+    "outputs swapped": (operands(lambda o: o[::-1], "outputs"), "open"),
+    "written over x": (write_over("x"), NO_FIT),
+    "written over the residual": (write_over("residual"), NO_FIT),
+}
+LEVELS = (-1, len(DENSITIES), 2**31 - 1, -(2**31))
+# Reads [[name, file, level], ...] and writes a line [name, null] before each and [name, its error or ""] behind it.
+RUN = """
+import json, sys
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, load_delegate
+for name, file, level in json.load(sys.stdin):
+    print(json.dumps([name, None]), flush=True)
+    error = ""
+    try:
+        program = Interpreter(file, experimental_delegates=[load_delegate(sys.argv[1])])
+        program.allocate_tensors()
+        runner = program.get_signature_runner()
+        runner(args_0=np.ones((1, 8, 8, 3), np.float32), args_1=np.array([level], np.int32))
+    except Exception as raised:
+        error = f"{type(raised).__name__}: {raised}"
+    print(json.dumps([name, error]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def errors(library, blob, tmp_path_factory):
+    """What loading and running each damaged file said, "" for nothing; all in one other process, which may crash."""
+    folder = tmp_path_factory.mktemp("damaged")
+    (folder / "whole.tflite").write_bytes(blob)
+    (folder / "repacked.tflite").write_bytes(damaged(blob, lambda model: None))
+    jobs = [[f"level {level}", str(folder / "whole.tflite"), level] for level in LEVELS]
+    for i, (name, (change, _)) in enumerate(DAMAGE.items()):
+        (folder / f"{i}.tflite").write_bytes(damaged(blob, change))
+        jobs.append([name, str(folder / f"{i}.tflite"), 0])
+    jobs.append(["repacked", str(folder / "repacked.tflite"), 0])
+    found = {}
+    while jobs:  # once, unless it crashes
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, library], input=json.dumps(jobs), capture_output=True, text=True, timeout=120
+        )
+        lines = dict(map(json.loads, done.stdout.splitlines()))
+        assert lines, done.stderr
+        found |= {name: f"died with {done.returncode}" if e is None else e for name, e in lines.items()}
+        jobs = jobs[len(lines) :]
+    return found
+
+
+def test_an_undamaged_copy_runs(errors):
+    """Otherwise the refusals below could be those of the copying."""
+    assert errors["repacked"] == ""
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_files_are_refused_with_the_reason(errors, name):
+    assert DAMAGE[name][1] in errors[name]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_levels_out_of_range_are_refused(errors, level):
+    assert f"level {level} is not one of 0 to 1" in errors[f"level {level}"]
