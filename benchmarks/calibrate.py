@@ -23,7 +23,7 @@ from fedgate.train.salience import SalienceCollector
 from fedgate.train.units import ConvUnit, LevelNorm
 
 SPREAD = 0.3  # of g around 1, between images and channels: nearly all are above zero, so that ranks decide
-DAMPING = 0.5  # how much lower g is where the salience is twice the usual
+DAMPING = 1.0  # how much lower g is where the salience is twice the usual; with half of it deep networks still overflow
 
 
 @torch.no_grad()
