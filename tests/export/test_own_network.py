@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from fedgate.cli import cli, main
 from fedgate.device_runtime.bundle import load_bundle
+from fedgate.export.programs import SKIP_ENGINES
 
 OWN = """
 import torch.nn.functional as F
@@ -91,7 +92,8 @@ def refusal(capsys, *arguments):
 
 
 @pytest.mark.parametrize("densities", ["0.5", "0.3,1.0"])
-def test_from_a_file_to_a_verified_bundle(densities, tmp_path):
+def test_from_a_file_to_a_verified_bundle(densities, tmp_path, need_kernel):
+    need_kernel()
     file, run, out = tmp_path / "net.py", tmp_path / "run", tmp_path / "own.fedgate"
     file.write_text(OWN)
     training = ("--rounds", 2, "--clients", 2, "--local-epochs", 1, "--density", densities, "--quiet")
@@ -104,8 +106,11 @@ def test_from_a_file_to_a_verified_bundle(densities, tmp_path):
     assert (layers["two"].input_gate, layers["three"].input_gate, layers["head"].input_gate) == ("one", None, "three")
     rows = json.loads(fedgate("verify", out, "--json"))["programs"]
     assert {row["status"] for row in rows} == {"ok"}
-    roles = {"dense", "masked", "static"}
-    assert {(row["engine"], row["role"]) for row in rows} == {(e, role) for e in engines.split(",") for role in roles}
+    expected = {(engine, role) for engine in engines.split(",") for role in ("dense", "masked", "static")}
+    expected |= {(engine, "skip") for engine in set(engines.split(",")) & set(SKIP_ENGINES)}
+    assert {(row["engine"], row["role"]) for row in rows} == expected
+    left = {program.role: program.kernel_layers for program in bundle.manifest.programs if program.role == "skip"}
+    assert all(names == ("stem", "one", "two") for names in left.values())  # the third convolution has no padding
     assert all(row["max_error"] <= 1e-4 for row in rows)
 
 
