@@ -58,34 +58,52 @@ def dense_network(network, level=None):
     return finish(body)
 
 
-def masked_network(network):
-    """The gated network on stock operators: (image, level int32 (1,)) -> (logits, open uint8 (N, sum of C_out))."""
-    body = copy_body(network)
-    graph, levels = body.graph, len(network.densities)
+def put_level(body, levels):
+    """Give a graph its second input, the level: the nodes of level int32 (1,) and of the same as one-hot float32."""
+    graph = body.graph
     image = next(node for node in graph.nodes if node.op == "placeholder")
     body.add_submodule("levels", Levels(levels))
     with graph.inserting_after(image):
         level = graph.placeholder("level")
     with graph.inserting_after(level):
-        selected = graph.call_module("levels", (level,))
+        return level, graph.call_module("levels", (level,))
+
+
+def put_stock_unit(body, node, unit, densities, selected):
+    """Put stock operators in the place of a unit, all its channels computed, closed ones multiplied by zero.
+
+    selected: the node of the one-hot level. Returns the nodes of the unit's result and of its mask, float32
+    (N, C_out), or None where it has no gate.
+    """
+    graph, levels = body.graph, len(densities)
+    if unit.gate is not None:
+        unit.gate.set_densities(densities)
+        new = MaskedUnit(unit, unit.gate.k, is_non_negative(node.args[0]), unit.gate.kind != "scale")
+    elif levels > 1 and len(unit.norms):
+        new = LevelUnit(unit, levels)
+    else:
+        body.set_submodule(node.target, folded_conv(unit, 0))
+        return node, None
+    body.set_submodule(node.target, new)
+    node.args = (node.args[0], selected)
+    if unit.gate is None:
+        return node, None
+    with graph.inserting_after(node):
+        mask = graph.call_function(operator.getitem, (node, 1))
+        result = graph.call_function(operator.getitem, (node, 0))
+    node.replace_all_uses_with(result, delete_user_cb=lambda user: user not in (mask, result))
+    return result, mask
+
+
+def masked_network(network):
+    """The gated network on stock operators: (image, level int32 (1,)) -> (logits, open uint8 (N, sum of C_out))."""
+    body = copy_body(network)
+    graph = body.graph
+    _, selected = put_level(body, len(network.densities))
     masks = []
     for node, unit in unit_nodes(body):
-        if unit.gate is not None:
-            unit.gate.set_densities(network.densities)
-            choose = unit.gate.kind != "scale"
-            new = MaskedUnit(unit, unit.gate.k, is_non_negative(node.args[0]), choose)
-        elif levels > 1 and len(unit.norms):
-            new = LevelUnit(unit, levels)
-        else:
-            body.set_submodule(node.target, folded_conv(unit, 0))
-            continue
-        body.set_submodule(node.target, new)
-        node.args = (node.args[0], selected)
-        if unit.gate is not None:
-            with graph.inserting_after(node):
-                mask = graph.call_function(operator.getitem, (node, 1))
-                result = graph.call_function(operator.getitem, (node, 0))
-            node.replace_all_uses_with(result, delete_user_cb=lambda user, own=(mask, result): user not in own)
+        _, mask = put_stock_unit(body, node, unit, network.densities, selected)
+        if mask is not None:
             masks.append(mask)
     output = graph.output_node()
     with graph.inserting_before(output):

@@ -15,11 +15,10 @@ from torch import fx, nn
 from fedgate.train.graph import closers, module_of
 from fedgate.train.network import output_shapes
 
-from .eval_networks import finish, is_non_negative, unit_nodes
-from .fold import copy_body, folded_conv, scale_and_shift
+from .eval_networks import finish, put_level, put_stock_unit, unit_nodes
+from .fold import copy_body, scale_and_shift
 from .gated_conv2d import Options, compute
 from .kernel_table import pays
-from .modules import Levels, LevelUnit, MaskedUnit
 
 ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
 RELUS = (torch.relu, F.relu, "relu", "relu_")
@@ -90,67 +89,36 @@ def skip_network(network, wanted=None):
     gated = {name: gate.out_channels for name, gate in network.gates.items()}
     closer = closers(graph, gated, output_shapes(body, network.shape))
     layers = {layer.name: layer for layer in network.layers}
-    image = next(node for node in graph.nodes if node.op == "placeholder")
-    with graph.inserting_after(image):
-        level = graph.placeholder("level")
-    selected = None
-    masks = {}
-    units = unit_nodes(body)
-    takes = {node.target: kernel_can(unit) and wanted(layers[node.target]) for node, unit in units}
+    level, selected = put_level(body, levels)
+    units, masks = unit_nodes(body), {}
     for node, unit in units:
-        source = node.args[0]
-        if unit.gate is not None:
-            unit.gate.set_densities(network.densities)
-        if takes[node.target]:
-            chain, residual, options = fuse(node, unit)
+        if kernel_can(unit) and wanted(layers[node.target]):
+            if unit.gate is not None:
+                unit.gate.set_densities(network.densities)
+            source, (chain, residual, options) = node.args[0], fuse(node, unit)
             last = chain[-1]
             body.set_submodule(node.target, SkipUnit(unit, levels, options))
             with graph.inserting_before(last):
-                new = graph.call_module(node.target, (source, level, masks.get(closer.get(source)), residual))
-                closer[new] = closer[last]
-                y = pick(graph, new, 0, closer) if unit.gate is not None else new
+                result = new = graph.call_module(node.target, (source, level, masks.get(closer.get(source)), residual))
                 if unit.gate is not None:
-                    masks[node.target] = pick(graph, new, 1, closer)
-            last.replace_all_uses_with(y)
+                    result = graph.call_function(operator.getitem, (new, 0))
+                    masks[node.target] = graph.call_function(operator.getitem, (new, 1))
+            closer[result] = closer[last]
+            last.replace_all_uses_with(result)
             for old in reversed(chain):
                 graph.erase_node(old)
-            continue
-        if unit.gate is None and (levels == 1 or not len(unit.norms)):
-            body.set_submodule(node.target, folded_conv(unit, 0))
-            continue
-        if selected is None:
-            body.add_submodule("levels", Levels(levels))
-            with graph.inserting_after(level):
-                selected = graph.call_module("levels", (level,))
-        if unit.gate is None:
-            body.set_submodule(node.target, LevelUnit(unit, levels))
-            node.args = (source, selected)
-            continue
-        body.set_submodule(
-            node.target, MaskedUnit(unit, unit.gate.k, is_non_negative(source), unit.gate.kind != "scale")
-        )
-        with graph.inserting_after(node):
-            new = graph.call_module(node.target, (source, selected))
-        with graph.inserting_after(new):
-            y = pick(graph, new, 0, closer)
-            mask = pick(graph, new, 1, closer)
-        with graph.inserting_after(mask):
-            masks[node.target] = graph.call_method("to", (mask, torch.uint8))
-        closer[y] = closer[node]
-        node.replace_all_uses_with(y)
-        graph.erase_node(node)
+        else:
+            result, mask = put_stock_unit(body, node, unit, network.densities, selected)
+            closer[result] = closer[node]
+            if mask is not None:
+                with graph.inserting_after(mask):
+                    masks[node.target] = graph.call_method("to", (mask, torch.uint8))
     output = graph.output_node()
     with graph.inserting_before(output):
         opened = graph.call_function(torch.cat, ([masks[node.target] for node, unit in units if unit.gate], 1))
     output.args = ((output.args[0], opened),)
     graph.eliminate_dead_code()
     return finish(body)
-
-
-def pick(graph, node, index, closer):
-    item = graph.call_function(operator.getitem, (node, index))
-    closer[item] = closer.get(node)
-    return item
 
 
 def fuse(node, unit):
