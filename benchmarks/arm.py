@@ -74,7 +74,7 @@ class Prepared:
 
 
 def prepare(role, model, density, images):
-    """The program of a role, a `Prepared`; None where this version has none."""
+    """The program of a role, a `Prepared`."""
     torch.manual_seed(0)
     if role == "dense":
         return plain(calibrated(build_network(model, "none", (1.0,), 10, SHAPE), images))
@@ -202,9 +202,6 @@ def main(cpus, models, density, roles, data, count, root, quick, json_path):
     for model in models:
         for role in sorted(roles, key=ROLES.index):  # dense first: the others are told as ratios to it
             prepared = prepare(role, model, density, images)
-            if prepared is None:
-                print(f"{'':12}{model:10}{role:8} not in this version")
-                continue
             for cpu in cpus:
                 counts, outputs = emulate(cpu, root, plugin, prepared, measured)
                 compare(role, prepared, outputs, measured)

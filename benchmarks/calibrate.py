@@ -75,13 +75,15 @@ def set_gate(gate, s, generator):
     gate.predictor.bias.fill_(1 + DAMPING)
 
 
-def most_opened(network, images):
-    """The channels that a static network keeps: by layer, those that the images open most often."""
+@torch.no_grad()
+def most_opened(network, images, level=0):
+    """The channels that a static network keeps at a level: by layer, those that the images open most often."""
+    chosen, network.level = network.level, level
     collector = SalienceCollector(network)
-    with torch.no_grad():
-        network(images)
+    network(images)
     collector.add()
-    return kept_by_record(network, collector.record(), 0)
+    network.level = chosen
+    return kept_by_record(network, collector.record(), level)
 
 
 def slim_network(network):

@@ -38,7 +38,7 @@ from types import SimpleNamespace
 import click
 import numpy as np
 import torch
-from calibrate import benchmark_images, calibrated, slim_network
+from calibrate import benchmark_images, calibrated, most_opened, slim_network
 from common import REPOSITORY, TimingProcess, bundle_of, keep, lowered_digest, machine, program_entry, summary
 from int8 import lower_int8
 from rich.console import Console
@@ -57,10 +57,9 @@ from fedgate.export.check import Comparison, compare_gated, compare_plain, misma
 from fedgate.export.eval_networks import dense_network, masked_network, static_network
 from fedgate.export.lowering import LOWERINGS, lower
 from fedgate.export.programs import SKIP_ENGINES
-from fedgate.export.reference import EagerReference, fixed_masks, kept_by_record
+from fedgate.export.reference import EagerReference, fixed_masks
 from fedgate.export.skip import kernel_layers, skip_network
 from fedgate.train.network import GatedNetwork, build_network
-from fedgate.train.salience import SalienceCollector
 
 ROLES = ("dense", "masked", "static", "slim", "skip", "dense-int8")
 RUNTIMES = ("executorch", "litert")
@@ -182,17 +181,6 @@ def static(of, reference, density):
         lambda *_: (count, count),
         level,
     )
-
-
-@torch.no_grad()
-def most_opened(network, images, level):
-    """The channels that a static network keeps at a level: by layer, those that the images open most often."""
-    chosen, network.level = network.level, level
-    collector = SalienceCollector(network)
-    network(images)
-    collector.add()
-    network.level = chosen
-    return kept_by_record(network, collector.record(), level)
 
 
 def choosing(of, reference, role, body, timed):
