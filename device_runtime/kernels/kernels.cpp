@@ -297,6 +297,7 @@ class Execution {
         least = isa_.largest(g_, channels, k + 1);
         equals = k - static_cast<int32_t>(std::count_if(g_, g_ + channels, [&](float g) { return g > least; }));
       }
+      executed_macs.fetch_add(static_cast<uint64_t>(input_count_) * channels, std::memory_order_relaxed);
     }
     for (int32_t o = 0; o < channels; ++o) {
       bool is_open = true;
@@ -313,8 +314,6 @@ class Execution {
         closed_[closed_count_++] = o;
       }
     }
-    executed_macs.fetch_add(layer_.gate_weight ? static_cast<uint64_t>(input_count_) * channels : 0,
-                            std::memory_order_relaxed);
   }
 
   // A block of rows for a share of the open channels, and the same rows of as many closed ones.
