@@ -86,7 +86,7 @@ def main(data, model, gate, density, images, batch_size, turns, quick, json_path
     x, y = normalise(dataset.train_images[:images], *statistics), dataset.train_labels[:images]
     ratios, speeds = [], {"client": [], "bare": []}
     for turn in range(turns + 1):  # the first warms up
-        client = trainer.train(0, download, spec, plan).cpu_seconds
+        client = trainer.train(0, download, spec, plan, {}).cpu_seconds
         load_tensors(network, start)
         bare = bare_loop(network, x, y, plan)
         if turn:

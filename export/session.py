@@ -59,10 +59,10 @@ def export_run(run, out, engines, dense_run=None, overwrite=False, console=None)
     directory, network = load_network(run)
     dense = network if dense_run is None else check_dense(load_network(dense_run)[1], network, dense_run)
     images = test_images(directory, COMPARED_IMAGES)
-    loaded = directory.load()
-    if loaded is None:
+    checkpoint = directory.load()
+    if checkpoint is None:
         raise FedgateError(f"{run} has no checkpoint, and so no salience record: train it for a round or more")
-    state, records, _ = loaded
+    records = checkpoint.salience
     kept = kept_channels(network, records)
     return build_bundle(
         network,
@@ -71,7 +71,7 @@ def export_run(run, out, engines, dense_run=None, overwrite=False, console=None)
         images,
         engines,
         out,
-        manifest_fields(directory, network, state.round, dense_run),
+        manifest_fields(directory, network, checkpoint.state.round, dense_run),
         pack_salience(records if network.gates else {}),
         overwrite,
         console,

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.update import UpdateSpec, decode_update
 
+from .checkpoint import ClientState
 from .client import LocalPlan, train_locally
 from .evaluation import Evaluation, chunks, evaluate
 from .network import load_tensors
@@ -31,10 +32,11 @@ from .wire import encode_upload
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What a client's training gives the server: the update blob, and figures for the log alone."""
+    """What a client's training gives: the update blob for the server, what the client keeps, figures for the log."""
 
     client: int
     blob: bytes
+    state: ClientState
     loss: float
     accuracy: float
     cpu_seconds: float
@@ -49,7 +51,7 @@ class Trainer:
         self.data, self.parts, self.precision = data, parts, precision
         self.statistics = (data.mean, data.std)
 
-    def train(self, client, download, spec: UpdateSpec, plan: LocalPlan) -> TaskResult:
+    def train(self, client, download, spec: UpdateSpec, plan: LocalPlan, state: ClientState) -> TaskResult:
         started, cpu = time.perf_counter(), time.process_time()
         base = decode_update(download, spec)
         load_tensors(self.network, base.values)
@@ -58,7 +60,7 @@ class Trainer:
         result = train_locally(self.network, images, labels, self.statistics, plan)
         blob = encode_upload(self.network, result.salience, spec, client, len(labels), result.steps)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
-        return TaskResult(client, blob, result.loss, result.accuracy, cpu_seconds, seconds)
+        return TaskResult(client, blob, state, result.loss, result.accuracy, cpu_seconds, seconds)
 
     def evaluate(self, tensors, densities, part: slice) -> Evaluation:
         load_tensors(self.network, tensors)
@@ -85,12 +87,12 @@ class LocalEngine:
             arguments = (build, data, parts, precision)
             self.pool = ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=arguments)
 
-    def train(self, clients, download, spec, plan_of):
+    def train(self, clients, download, spec, plan_of, states):
         """Train each client from the download blob; yields a `TaskResult` for each, in the order of `clients`.
 
-        plan_of: client -> its `LocalPlan`.
+        plan_of: client -> its `LocalPlan`. states: what clients keep from earlier rounds, by client.
         """
-        arguments = [(client, download, spec, plan_of(client)) for client in clients]
+        arguments = [(client, download, spec, plan_of(client), states.get(client, {})) for client in clients]
         yield from self._map("train", arguments)
 
     def evaluate(self, tensors, densities) -> Evaluation:

@@ -14,6 +14,7 @@ from fedgate.device_runtime import macs
 from fedgate.device_runtime.errors import UsageError
 from fedgate.device_runtime.update import decode_update
 
+from .checkpoint import Checkpoint
 from .client import LocalPlan, client_seed, resolve_precision
 from .config import TrainConfig
 from .data import load_data
@@ -117,13 +118,10 @@ class Run:
 
     def load(self):
         """Take up the newest checkpoint, or the initial state where there is none."""
-        loaded = self.directory.load()
-        if loaded:
-            self.state, self.salience, progress = loaded
-        else:
-            self.state = ServerState(0, network_tensors(self.network))
-            self.salience, progress = {}, {"metrics_bytes": 0}
-        self.log.cut(progress["metrics_bytes"])
+        initial = ServerState(0, network_tensors(self.network))
+        checkpoint = self.directory.load() or Checkpoint(initial, progress={"metrics_bytes": 0})
+        self.state, self.salience, self.clients = checkpoint.state, checkpoint.salience, checkpoint.clients
+        self.log.cut(checkpoint.progress["metrics_bytes"])
 
     def plan(self, client):
         """What a client is asked to do in the round that follows the present state."""
@@ -155,7 +153,8 @@ class Run:
         download = encode_download(self.state.tensors, spec)
         densities = self.plan(0).densities
         updates, rows = [], []
-        for result in self.engine.train(range(self.config.clients), download, spec, self.plan):
+        for result in self.engine.train(range(self.config.clients), download, spec, self.plan, self.clients):
+            self.clients[result.client] = result.state
             update = decode_update(result.blob, spec)
             record = record_of(update)
             self.salience[f"client-{result.client}"] = record
@@ -169,7 +168,8 @@ class Run:
         row["seconds"] = round(time.perf_counter() - started, 3)
         for line in (*rows, row):
             self.log.write(line)
-        self.directory.save(self.state, self.salience, {"metrics_bytes": self.log.sync()})
+        progress = {"metrics_bytes": self.log.sync()}
+        self.directory.save(Checkpoint(self.state, self.salience, self.clients, progress))
         return row
 
     def client_row(self, result, update, record, densities, bytes_down):

@@ -18,9 +18,8 @@ from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.device_runtime.storage import read_file, sync_folder, write_file
 from fedgate.device_runtime.tensors import read_tensors, write_tensors
 
+from .checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from .config import TrainConfig
-from .salience import SalienceRecord
-from .strategies import ServerState
 
 KEPT_CHECKPOINTS = 2
 # Of config.json, beside the options: what the field holds at least.
@@ -106,52 +105,41 @@ class RunDirectory:
                 found.append((int(folder.name.removeprefix("round-")), folder))
         return sorted(found, reverse=True)
 
-    def save(self, state: ServerState, salience: dict[str, SalienceRecord], progress: dict):
-        """Write the checkpoint of a round; an earlier one stays until this one is complete.
-
-        progress: what resuming needs beside the tensors: byte lengths of the logs, totals so far.
-        """
-        parent = self.path / "checkpoints"
-        name = f"round-{state.round:05d}"
+    def save(self, checkpoint: Checkpoint):
+        """Write the checkpoint of a round; an earlier one stays until this one is complete."""
+        parent, round_ = self.path / "checkpoints", checkpoint.state.round
+        name = f"round-{round_:05d}"
         aside = parent / f".{name}"
         try:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir()
-            meta = {"run": self.info.run, "config": self.info.config.to_json(), "round": state.round}
-            write_tensors(aside / "state.safetensors", state.tensors, meta | {"progress": progress})
-            records = {}
-            for scope, record in salience.items():
-                records |= record.tensors(scope)
-            write_tensors(aside / "salience.safetensors", records, {"round": state.round})
+            write_checkpoint(aside, checkpoint, {"run": self.info.run, "config": self.info.config.to_json()})
             sync_folder(aside)
             os.rename(aside, parent / name)
             sync_folder(parent)
         except (OSError, FedgateError) as error:
             shutil.rmtree(aside, ignore_errors=True)
             raise FedgateError(
-                f"cannot write the checkpoint of round {state.round}: {error}; when it can be written, "
+                f"cannot write the checkpoint of round {round_}: {error}; when it can be written, "
                 f"continue with: fedgate train --resume {self.path}"
             ) from error
         for _, folder in self.checkpoints()[KEPT_CHECKPOINTS:]:
             shutil.rmtree(folder, ignore_errors=True)
 
     def load(self):
-        """The newest checkpoint: (state, salience by scope, progress), or None where there is none yet.
+        """The newest `Checkpoint`, or None where there is none yet.
 
         A checkpoint is renamed into place when it is whole, so a damaged one was damaged from outside: a
         `FedgateError` says which, and leaves it to the user to fall back on the one before it.
         """
-        for round_, folder in self.checkpoints():
+        for _, folder in self.checkpoints():
             try:
-                tensors, meta = read_tensors(folder / "state.safetensors")
-                arrays, _ = read_tensors(folder / "salience.safetensors")
+                checkpoint, meta = read_checkpoint(folder)
             except FedgateError as error:
                 raise FedgateError(f"{error}; remove {folder} to go on from what was before it") from error
             if meta.get("run") != self.info.run or meta.get("config") != self.info.config.to_json():
                 raise FedgateError(f"{folder} belongs to another run than {self.path}/config.json: put its own back")
-            scopes = sorted({key.split("/", 1)[0] for key in arrays})
-            salience = {scope: SalienceRecord.from_tensors(arrays, scope) for scope in scopes}
-            return ServerState(round_, tensors), salience, meta["progress"]
+            return checkpoint
         return None
 
     # Results
@@ -172,7 +160,7 @@ class RunDirectory:
             return read_tensors(self.model_path)[0]
         if loaded is None:
             raise FedgateError(f"{self.path} has no finished round yet: fedgate train --resume {self.path}")
-        return loaded[0].tensors
+        return loaded.state.tensors
 
 
 def check_new(path):
