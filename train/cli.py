@@ -4,6 +4,8 @@ import json
 
 import click
 
+from .option_groups import GroupedCommand, heading
+
 
 def floats(ctx, param, value):
     """A comma-separated list of numbers."""
@@ -13,9 +15,22 @@ def floats(ctx, param, value):
         raise click.BadParameter(f"'{value}' is no list of numbers such as 0.25,0.5,1.0") from error
 
 
-@click.command(short_help="Train a gated network federatedly.")
+@click.command(cls=GroupedCommand, short_help="Train a gated network federatedly.")
+@heading("Run")
 @click.option("--out", type=click.Path(), metavar="RUN", help="New run directory.")
 @click.option("--resume", type=click.Path(), metavar="RUN", help="Continue this run after any interruption.")
+@click.option("--rounds", type=int, help="Rounds of federated training.  [20]")
+@click.option("--seed", type=int, help="Of everything random.  [0]")
+@click.option("--device", help="cpu, cuda or auto.  [auto]")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes; the result is the same with any number.",
+)
+@click.option("--quiet", is_flag=True, help="No progress.")
+@heading("Data and clients")
 @click.option(
     "--data",
     metavar="NAME",
@@ -27,6 +42,7 @@ def floats(ctx, param, value):
 @click.option("--image-size", type=click.IntRange(1), help="Resize every image to this many pixels square.")
 @click.option("--clients", type=int, help="Number of clients.  [8]")
 @click.option("--partition", metavar="SCHEME", help="iid, dirichlet:ALPHA, classes:K or natural.  [dirichlet:0.3]")
+@heading("Network and gates")
 @click.option(
     "--model",
     metavar="NAME",
@@ -46,7 +62,7 @@ def floats(ctx, param, value):
     metavar="SHARE",
     help="Share of the rounds over which the density falls from 1.  [0.5]",
 )
-@click.option("--rounds", type=int, help="Rounds of federated training.  [20]")
+@heading("Local training")
 @click.option("--local-epochs", type=int, help="Epochs of a client in a round.  [2]")
 @click.option("--batch-size", type=int, help="Images a step.  [32]")
 @click.option("--lr", type=float, help="Learning rate at the first round.  [0.1]")
@@ -56,16 +72,6 @@ def floats(ctx, param, value):
 @click.option("--clip-norm", type=float, help="Largest gradient norm of a step; 0 clips nothing.  [1.0]")
 @click.option("--augment", help="none, crop, crop-flip or auto (by data).  [auto]")
 @click.option("--precision", help="fp32, bf16 or auto (bf16 where the hardware has it).  [auto]")
-@click.option("--device", help="cpu, cuda or auto.  [auto]")
-@click.option("--seed", type=int, help="Of everything random.  [0]")
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Processes; the result is the same with any number.",
-)
-@click.option("--quiet", is_flag=True, help="No progress.")
 def train(out, resume, workers, quiet, **options):
     """Train a gated network federatedly, with non-IID clients simulated on this machine.
 

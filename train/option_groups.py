@@ -1,0 +1,36 @@
+"""Options under headings in `--help`: forty in one list are read by nobody."""
+
+import click
+
+COLUMN = 32  # of the options' names, at most
+
+
+def heading(title):
+    """Decorator: the options that stand between it and the next heading below it are shown under `title`.
+
+    Where an option is declared says what it is about, so nothing else has to list it.
+    """
+
+    def mark(function):
+        for param in function.__click_params__:  # decorators run from the bottom up: only its own are unmarked yet
+            if not hasattr(param, "heading"):
+                param.heading = title
+        return function
+
+    return mark
+
+
+class GroupedCommand(click.Command):
+    """A command whose `--help` shows each option under its heading, and one without (--help) under the first."""
+
+    def format_options(self, ctx, formatter):
+        params, sections = self.get_params(ctx), {}
+        for param in params:
+            record = param.get_help_record(ctx)
+            if record is not None:
+                sections.setdefault(getattr(param, "heading", params[0].heading), []).append(record)
+        # One column for all of them: the eye goes down it.
+        width = min(COLUMN, max(len(names) for rows in sections.values() for names, _ in rows))
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(names.ljust(width), text) for names, text in rows], col_max=width)
