@@ -145,6 +145,22 @@ def build_network(model, gate, densities, classes, shape, width=1.0):
     return gate_network(build(model, classes, shape, width), shape, gate, densities)
 
 
+def parameter_axes(network):
+    """For each of `network_tensors` and each of its dimensions: the gated layer whose channels index it, or None.
+
+    A predictor's columns belong to the input gate too: the salience of a closed input channel is 0.
+    """
+    sources = {layer.name: layer for layer in network.layers}
+    axes = {}
+    for name, value in network.body.state_dict().items():
+        owner = max((layer for layer in sources if name.startswith(layer + ".")), key=len, default=None)
+        own = owner if owner and sources[owner].gate else None
+        source = sources[owner].input_gate if owner else None  # a parameter of the network's own has no layer
+        reads = name.removeprefix(f"{owner}.") in ("weight", "conv.weight", "gate.predictor.weight")
+        axes[name] = (own, source if reads else None, *[None] * value.dim())[: value.dim()]
+    return axes
+
+
 def network_tensors(network):
     """A network's state as named float32 arrays: parameters and norm statistics."""
     state = network.body.state_dict()

@@ -5,7 +5,7 @@ import numpy as np
 from fedgate.device_runtime.tensors import tensors_hash
 from fedgate.device_runtime.update import SERVER, Update, UpdateSpec, encode_update
 
-from .network import network_tensors
+from .network import network_tensors, parameter_axes
 from .salience import SalienceRecord
 
 
@@ -18,6 +18,7 @@ def update_spec(network, state, run):
     """What an update to a server state must look like."""
     return UpdateSpec(
         parameters={name: value.shape for name, value in state.tensors.items()},
+        axes=parameter_axes(network),
         channels=gated_channels(network),
         levels=len(network.densities),
         run=run,
@@ -46,10 +47,12 @@ def encode(tensors, record, spec, client, examples, steps):
             examples=examples,
             local_steps=steps,
             samples=tuple(int(n) for n in record.samples),
+            channels=spec.all_channels(),
             values=tensors,
             opened=record.opened,
             strength=record.strength,
-        )
+        ),
+        spec,
     )
 
 

@@ -10,7 +10,7 @@ from fedgate.train.strategies import ServerState, round_step
 
 def update(client, examples, **values):
     arrays = {name: np.asarray(value, np.float32) for name, value in values.items()}
-    return Update("run", 0, "0" * 64, client, examples, 1, (examples,), arrays)
+    return Update("run", 0, "0" * 64, client, examples, 1, (examples,), {}, arrays)
 
 
 def random_updates(count=7, seed=0):
