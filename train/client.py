@@ -12,7 +12,10 @@ from .salience import SalienceCollector, SalienceRecord
 
 @dataclass(frozen=True)
 class LocalPlan:
-    """What the server asks of its clients in a round; densities are those of this round, one a level."""
+    """What the server asks of its clients in a round; densities are those of this round, one a level.
+
+    lr: of the first local epoch; each later one has `lr_decay` times that of the one before.
+    """
 
     densities: tuple[float, ...]
     epochs: int
@@ -24,6 +27,7 @@ class LocalPlan:
     augment: str
     precision: str
     seed: int
+    lr_decay: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,9 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan) -> Local
         weight_decay=plan.weight_decay,
     )
     top, steps = len(plan.densities) - 1, 0
-    for _ in range(plan.epochs):
+    for epoch in range(plan.epochs):
+        for group in optimizer.param_groups:
+            group["lr"] = plan.lr * plan.lr_decay**epoch
         collector, loss_sum, correct = SalienceCollector(network), 0.0, 0
         for chosen in batches(len(labels), plan.batch_size, generator):
             x = augment(images[chosen].to(device), plan.augment, generator)

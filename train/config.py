@@ -10,7 +10,7 @@ from fedgate.device_runtime.errors import UsageError, choose
 
 from .gates import check_gate
 
-SCHEDULES = ("cosine", "constant")
+SCHEDULES = ("cosine", "constant", "exponential")
 PRECISIONS = ("auto", "fp32", "bf16")
 AUGMENTATIONS = ("auto", "none", "crop", "crop-flip")
 JSON_KINDS = {float: int | float, tuple[float, ...]: list}  # where JSON's type is another than the field's
@@ -36,6 +36,7 @@ class TrainConfig:
     batch_size: int = 32
     lr: float = 0.1
     lr_schedule: str = "cosine"
+    lr_decay: float = 0.99
     momentum: float = 0.9
     weight_decay: float = 5e-4
     clip_norm: float = 1.0
@@ -63,6 +64,7 @@ class TrainConfig:
             ("local_epochs", 1, 10_000),
             ("batch_size", 1, 1_000_000),
             ("lr", 1e-12, 1e3),
+            ("lr_decay", 1e-3, 1.0),
             ("momentum", 0.0, 0.9999),
             ("weight_decay", 0.0, 1.0),
             ("clip_norm", 0.0, 1e9),
@@ -72,6 +74,8 @@ class TrainConfig:
             if not low <= getattr(self, name) <= high:
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} {getattr(self, name)} is out of range: {low} to {high}")
+        if self.lr_decay != TrainConfig.lr_decay and self.lr_schedule != "exponential":
+            raise UsageError(f"--lr-decay is of --lr-schedule exponential, and the schedule is {self.lr_schedule}")
 
     def to_json(self):
         """Canonical JSON text: equal configurations give equal bytes."""

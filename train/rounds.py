@@ -130,7 +130,10 @@ class Run:
             densities=densities_at(config.density, done, config.rounds, config.density_schedule),
             epochs=config.local_epochs,
             batch_size=config.batch_size,
-            lr=learning_rate_at(config.lr, done, config.rounds, config.lr_schedule),
+            lr=learning_rate_at(
+                config.lr, done, config.rounds, config.lr_schedule, config.lr_decay, config.local_epochs
+            ),
+            lr_decay=config.lr_decay if config.lr_schedule == "exponential" else 1.0,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             clip_norm=config.clip_norm,

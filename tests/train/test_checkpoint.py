@@ -34,5 +34,5 @@ def test_a_checkpoint_without_clients_states_is_whole(tmp_path):
     write_checkpoint(tmp_path, Checkpoint(ServerState(1, {})), {})
     assert read_checkpoint(tmp_path)[0].clients == {}
     (tmp_path / "clients.safetensors").unlink()
-    with pytest.raises(FedgateError, match="clients.safetensors"):
+    with pytest.raises(FedgateError, match=r"clients\.safetensors"):
         read_checkpoint(tmp_path)

@@ -51,6 +51,19 @@ def test_seeds_differ_by_run_round_and_client():
     assert len(seeds) == 400 and all(0 <= seed < 2**63 for seed in seeds)
 
 
+def test_the_rate_decays_from_epoch_to_epoch(digits):
+    """With plain SGD and one batch an epoch, the second step is as long as its rate says."""
+    plain = dataclasses.replace(PLAN, densities=(1.0,), momentum=0.0, weight_decay=0.0, clip_norm=0.0, batch_size=160)
+    one, two, decayed = (
+        network_tensors(trained(digits, dataclasses.replace(plain, epochs=n, lr_decay=decay), (1.0,), "none")[0])
+        for n, decay in ((1, 1.0), (2, 1.0), (2, 0.25))
+    )
+    for name in (name for name in one if name.endswith("weight")):
+        whole = two[name] - one[name]
+        np.testing.assert_allclose(decayed[name] - one[name], 0.25 * whole, atol=1e-6)
+        assert np.abs(whole).max() > 1e-4
+
+
 @pytest.mark.parametrize("gate", ["paper", "fbs"])
 def test_local_training_learns(digits, gate):
     _, result = trained(digits, dataclasses.replace(PLAN, epochs=1), gate=gate)

@@ -51,6 +51,8 @@ def test_ungated_networks_default_to_density_one():
         ({"lr": float("nan")}, "--lr nan is out of range"),
         ({"local_epochs": 0}, "--local-epochs 0"),
         ({"precision": "fp8"}, "unknown precision 'fp8'; known: auto, fp32, bf16"),
+        ({"lr_decay": 1.5, "lr_schedule": "exponential"}, "--lr-decay 1.5 is out of range"),
+        ({"lr_decay": 0.9}, "--lr-decay is of --lr-schedule exponential"),
         ({"lr_schedule": "step"}, "unknown learning-rate schedule 'step'"),
         ({"augment": "mixup"}, "unknown augmentation 'mixup'"),
     ],
