@@ -4,12 +4,15 @@
      "dataset": "digits", "labels": [...],
      "input": {"shape": [1, C, H, W], "layout": "NCHW", "mean": [C numbers], "std": [C numbers]},
      "densities": [0.25, 0.5], "default_level": 1, "layers": [Layer...], "training": {scalars},
+     "masks": "client-3",
      "programs": [{"file", "engine", "role", "level", "inputs", "outputs", "needs_kernel",
                    "kernel_layers", "sha256", "bytes"}],
      "files": {"salience.safetensors": {"sha256", "bytes"}, "reference.safetensors": {...}},
      "digest": SHA-256 of the canonical JSON of all the rest}
 
-Pixels are scaled to [0, 1], then (x - mean) / std. A level is an index into `densities`. Unknown keys are ignored.
+Pixels are scaled to [0, 1], then (x - mean) / std. A level is an index into `densities`. "masks" is the scope of
+salience.safetensors whose record fixed the masks of the static programs; without it that is "global". Unknown keys are
+ignored.
 """
 
 import hashlib
@@ -76,6 +79,7 @@ class Manifest:
     default_level: int
     layers: tuple[Layer, ...]
     training: dict
+    masks: str
     programs: tuple[Program, ...]
     files: dict[str, tuple[str, int]]
 
@@ -99,7 +103,7 @@ def parse_manifest(data: bytes) -> Manifest:
     body = {key: item for key, item in value.items() if key != "digest"}
     if fields.sha256("digest") != _digest(body) or data != _spell(value):
         raise FedgateError("manifest.json was changed after it was written: its digest does not match")
-    return _manifest(fields)
+    return _manifest(Fields({"masks": "global", **value}, "manifest.json"))
 
 
 def _spell(fields: dict) -> bytes:
@@ -142,6 +146,7 @@ def _manifest(fields: Fields) -> Manifest:
         default_level=fields.whole("default_level", 0, len(densities) - 1),
         layers=layers,
         training=_training(fields.get("training")),
+        masks=fields.text("masks"),
         programs=programs,
         files=_files(fields.get("files")),
     )

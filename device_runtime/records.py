@@ -5,7 +5,7 @@ reference.safetensors: "image" float32 (n, C, H, W), already normalised; for a g
 (n, sum of C_out), the gates' values after ReLU, from an eager run in float64; "static/i/logits" and "dense/logits"
 where such programs exist. Metadata: {"format": "fedgate-reference", "version": 1}.
 
-salience.safetensors, by scope ("global", "client-0", ...): "SCOPE/opened/LAYER" int64 (levels, C_out),
+salience.safetensors, by scope ("global", "client-0", ..., "calibrated"): "SCOPE/opened/LAYER" int64 (levels, C_out),
 "SCOPE/strength/LAYER" float64 (levels, C_out), "SCOPE/samples" int64 (levels,). Metadata: {"format":
 "fedgate-salience", "version": 1}.
 """
@@ -105,6 +105,11 @@ def load_salience(path: Path, manifest: Manifest) -> dict[str, Salience]:
             if (record.opened[layer.name] > record.samples[:, None]).any():
                 raise FedgateError(f"{path}: '{scope}' opened {layer.name} more often than it had samples")
         records[scope] = record
+    for program in manifest.programs:
+        if program.role == "static" and not (
+            manifest.masks in records and records[manifest.masks].samples[program.level]
+        ):
+            raise FedgateError(f"{path} has no record of '{manifest.masks}', whose masks {program.file} has")
     if tensors:
         raise FedgateError(f"{path}: {next(iter(tensors))!r} belongs to no layer or scope")
     return records

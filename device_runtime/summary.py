@@ -7,7 +7,7 @@ from .bundle import Bundle
 
 
 def summarise(bundle: Bundle) -> dict:
-    """Model, programs, MACs by layer (dense, and nominal at each density), training and salience scopes."""
+    """Model, programs, MACs by layer (dense, and nominal at each density), training, whose masks, salience scopes."""
     manifest = bundle.manifest
     dense = macs.dense(manifest.layers)
     nominal = [macs.nominal(manifest.layers, density) for density in manifest.densities]
@@ -38,5 +38,6 @@ def summarise(bundle: Bundle) -> dict:
         "nominal_macs": totals,
         "share_of_dense": [count / total if total else 1.0 for count in totals],
         "training": manifest.training,
+        "masks": manifest.masks if any(program.role == "static" for program in manifest.programs) else None,
         "salience": {scope: record.samples.tolist() for scope, record in bundle.salience().items()},
     }

@@ -33,6 +33,8 @@ def print_summary(summary: dict) -> None:
     facts.add_row(
         "densities", ", ".join(f"{d:g}{' *' if i == default else ''}" for i, d in enumerate(summary["densities"]))
     )
+    if summary["masks"] is not None:
+        facts.add_row("static masks", f"of {summary['masks']}")
     for scope, samples in summary["salience"].items():
         facts.add_row(f"salience of {scope}", f"{sum(samples)} samples")
     for key, value in summary["training"].items():

@@ -22,29 +22,38 @@ import click
     metavar="RUN",
     help="A run with gate `none` that becomes the dense program.",
 )
+@click.option("--client", type=int, metavar="N", help="Static programs have the masks of this client's record.")
+@click.option(
+    "--calibrate",
+    type=click.Path(),
+    metavar="DIR",
+    help="Static programs have the masks that these images open most (a folder of images, or of parquet files).",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print the bundle's programs as JSON.")
-def export(run, to, out, dense_run, overwrite, as_json):
+def export(run, to, out, dense_run, client, calibrate, overwrite, as_json):
     """Export a run as a bundle: programs for each runtime, compared with eager PyTorch before anything is written.
 
     A bundle holds `dense` (no gates), `masked` (gates, nothing skipped) and `static` (fixed masks, closed channels
-    removed) programs, reference inputs and outputs, and the run's salience records.
+    removed) programs, reference inputs and outputs, and the run's salience records. Static masks are those of all
+    clients, unless --client or --calibrate says whose; then the bundle holds no other client's record.
 
     \b
     Example:
       fedgate export runs/first --to litert --out first.fedgate
+      fedgate export runs/first --client 3 --out client-3.fedgate
     """
     from rich.console import Console
 
     from .session import export_run
 
     engines = list(dict.fromkeys(name.strip() for name in to.split(",") if name.strip()))
-    bundle = export_run(run, out, engines, dense_run, overwrite, Console(stderr=True, quiet=as_json))
+    bundle = export_run(run, out, engines, dense_run, overwrite, Console(stderr=True, quiet=as_json), client, calibrate)
     if as_json:
         programs = [
             {"file": p.file, "role": p.role, "engine": p.engine, "bytes": p.bytes, "sha256": p.sha256}
             for p in bundle.manifest.programs
         ]
-        click.echo(json.dumps({"bundle": str(out), "programs": programs}))
+        click.echo(json.dumps({"bundle": str(out), "masks": bundle.manifest.masks, "programs": programs}))
     else:
         click.echo(f"wrote {out}")

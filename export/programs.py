@@ -35,7 +35,8 @@ class Plan:
 def plan_programs(network, dense, kept_by_level):
     """The programs of a gated network: dense, masked, skip, and a static one a level; a plain one has dense only.
 
-    dense: the network whose `dense` program is the baseline. kept_by_level: for each level, channels by layer.
+    dense: the network whose `dense` program is the baseline. kept_by_level: level -> channels by layer, for the levels
+    that get a static program.
     """
     plans = [Plan("dense", dense_network(dense))]
     if network.gates:
@@ -43,7 +44,7 @@ def plan_programs(network, dense, kept_by_level):
         skip = skip_network(network)
         if kernel_layers(skip):
             plans.append(Plan("skip", skip, engines=SKIP_ENGINES))
-        for level, kept in enumerate(kept_by_level):
+        for level, kept in kept_by_level.items():
             plans.append(Plan("static", static_network(network, level, kept), level, kept))
     return plans
 

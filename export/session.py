@@ -21,7 +21,8 @@ from fedgate.train.run_directory import RunDirectory
 from .check import compare_gated, compare_plain
 from .lowering import LOWERINGS, lower
 from .programs import entry, plan_programs
-from .reference import EagerReference, fixed_masks, kept_by_record
+from .reference import EagerReference, fixed_masks
+from .static_masks import check_client, kept_by_level, mask_records
 
 REFERENCE_IMAGES = 8  # kept in the bundle
 COMPARED_IMAGES = 16  # run through every program before the bundle is written
@@ -41,11 +42,13 @@ def test_images(directory, count):
     return normalise(data.test_images[:count], data.mean, data.std).numpy()
 
 
-def export_run(run, out, engines, dense_run=None, overwrite=False, console=None):
+def export_run(run, out, engines, dense_run=None, overwrite=False, console=None, client=None, calibrate=None):
     """Export a run to a bundle for the given engines; returns the loaded `Bundle`.
 
     dense_run: a run of the same model with gate `none`, whose network becomes the `dense` program; without it that is
     this run's network with its gates removed, good as a baseline of speed alone.
+    client, calibrate: whose masks static programs have, where not those of all clients: a client's, by its number, or
+    those of a folder of images.
     Raises `FedgateError` when a program does not compute what eager PyTorch computes; nothing is written then.
     """
     console = console or Console(stderr=True, quiet=True)
@@ -57,13 +60,14 @@ def export_run(run, out, engines, dense_run=None, overwrite=False, console=None)
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists: choose another --out, or replace it with --overwrite")
     directory, network = load_network(run)
+    check_masks(directory, client, calibrate)
     dense = network if dense_run is None else check_dense(load_network(dense_run)[1], network, dense_run)
     images = test_images(directory, COMPARED_IMAGES)
     checkpoint = directory.load()
     if checkpoint is None:
         raise FedgateError(f"{run} has no checkpoint, and so no salience record: train it for a round or more")
-    records = checkpoint.salience
-    kept = kept_channels(network, records)
+    scope, records = mask_records(directory, network, checkpoint.salience, client, calibrate)
+    kept = kept_by_level(network, records, scope, console)
     return build_bundle(
         network,
         dense,
@@ -71,11 +75,21 @@ def export_run(run, out, engines, dense_run=None, overwrite=False, console=None)
         images,
         engines,
         out,
-        manifest_fields(directory, network, checkpoint.state.round, dense_run),
+        manifest_fields(directory, network, checkpoint.state.round, dense_run) | {"masks": scope},
         pack_salience(records if network.gates else {}),
         overwrite,
         console,
     )
+
+
+def check_masks(directory, client, calibrate):
+    """Refuse contradictory or unknown owners of static masks, before minutes of work."""
+    if client is not None and calibrate is not None:
+        raise UsageError("give either --client N or --calibrate DIR: static programs have the masks of one record")
+    if (client is not None or calibrate is not None) and directory.info.config.gate == "none":
+        raise UsageError(f"{directory.path} was trained with gate 'none': it has no masks to choose")
+    if client is not None:
+        check_client(directory, client)
 
 
 def check_dense(dense, network, path):
@@ -86,16 +100,6 @@ def check_dense(dense, network, path):
     if shapes[0] != shapes[1] or dense.shape != network.shape:
         raise UsageError(f"{path} holds another model: a baseline has the same layers")
     return dense
-
-
-def kept_channels(network, records):
-    """For each level, the channels that the run's global salience record keeps."""
-    if not network.gates:
-        return []
-    record = records.get("global")
-    if record is None or not record.samples.all():
-        raise FedgateError("the run has no salience record for every density: train it for a round or more")
-    return [kept_by_record(network, record, level) for level in range(len(network.densities))]
 
 
 def pack_salience(records):

@@ -47,6 +47,31 @@ def read_hub_data(name: str, label: str | None, group: str | None, size: int | N
     return Source(names, Split(pixels[:n], labels[:n], groups), test, notes)
 
 
+def read_images(folder: str, shape: tuple[int, int, int]) -> torch.Tensor:
+    """The images of a folder, labelled or not: uint8 (N, C, H, W) for `shape` (C, H, W).
+
+    folder: of images, or in the hub's parquet layout, of which the train split is read if there is one. Images of
+    another size are scaled and cropped to the centre. Raises UsageError for no folder, FedgateError for no images.
+    """
+    channels, height, width = shape
+    if not Path(folder).is_dir():
+        raise UsageError(f"'{folder}' is no folder of images")
+    if channels not in (1, 3):
+        raise FedgateError(f"the network takes {channels} channels, and images have 1 or 3")
+    with _quiet():
+        splits = _load(folder, "images, or parquet files as on the Hugging Face hub")
+        split = splits.get("train") or next(iter(splits.values()))
+        encoded = _encoded(split, _image_column(folder, split.features))
+    if not encoded:
+        raise FedgateError(f"'{folder}' holds no images")
+    pixels = np.empty((len(encoded), height, width, channels), np.uint8)
+    for i, (source, where) in enumerate(encoded):
+        image = _open(source, where).convert("L" if channels == 1 else "RGB")
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+        pixels[i] = np.asarray(image).reshape(height, width, channels)
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+
 def decode_images(encoded: list[tuple[bytes | str, str]], size: int | None) -> tuple[torch.Tensor, tuple[str, ...]]:
     """Encoded images -> uint8 (N, C, H, W), with C = 1 where all are gray and else 3, and notes for the user.
 
@@ -97,14 +122,14 @@ def _open(source: bytes | str, where: str) -> Image.Image:
     return image
 
 
-def _load(name: str) -> datasets.DatasetDict:
+def _load(name: str, wanted: str = KNOWN) -> datasets.DatasetDict:
     folder = Path(name).is_dir()
     if not folder:
         _check_hub(name)
     try:
         return datasets.load_dataset(str(Path(name).resolve()) if folder else name)
     except (datasets.data_files.EmptyDatasetError, datasets.exceptions.DataFilesNotFoundError) as error:
-        raise FedgateError(f"'{name}' holds no data that can be read; wanted: {KNOWN}") from error
+        raise FedgateError(f"'{name}' holds no data that can be read; wanted: {wanted}") from error
     except Exception as error:  # a reader for every format, each with errors of its own
         cause = error
         while cause.__cause__ is not None:
@@ -139,13 +164,11 @@ def _broken_parquet(folder: Path) -> Path | None:
 
 def _columns(name: str, features, label: str | None, group: str | None) -> tuple[str, str]:
     """The names of the image and of the label column."""
-    images = [column for column, feature in features.items() if isinstance(feature, datasets.Image)]
     classes = [column for column, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
     for column in (label, group):
         if column is not None and column not in features:
             raise UsageError(f"'{name}' has no column '{column}'; known: {', '.join(features)}")
-    if len(images) != 1:
-        raise FedgateError(f"'{name}' has {len(images)} columns of images, wanted 1 (columns: {', '.join(features)})")
+    image = _image_column(name, features)
     if label is None and len(classes) > 1:
         raise UsageError(f"'{name}' has several labels: choose one of the columns {', '.join(classes)}")
     if label is None and not classes:
@@ -153,7 +176,14 @@ def _columns(name: str, features, label: str | None, group: str | None) -> tuple
             f"'{name}' has no column of class labels: choose one of the columns {', '.join(features)}; images by class "
             "need one folder for each class, none of them called train, test or validation"
         )
-    return images[0], label or classes[0]
+    return image, label or classes[0]
+
+
+def _image_column(name: str, features) -> str:
+    images = [column for column, feature in features.items() if isinstance(feature, datasets.Image)]
+    if len(images) != 1:
+        raise FedgateError(f"'{name}' has {len(images)} columns of images, wanted 1 (columns: {', '.join(features)})")
+    return images[0]
 
 
 def _is_labelled(split: datasets.Dataset, label: str) -> bool:

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .augment import normalise
+
+OBSERVED_AT_ONCE = 250
+
 
 @dataclass
 class SalienceRecord:
@@ -102,3 +106,20 @@ class SalienceCollector:
             record.strength[name][level] = strength.cpu().numpy()
         record.samples[:] = self.samples
         return record
+
+
+@torch.no_grad()
+def observe(network, images, statistics):
+    """The record of images uint8 (n, C, H, W) at every level, in evaluation mode, as the network's densities are set.
+
+    statistics: (mean, std) of the data that the network was trained on, C floats each.
+    """
+    collector = SalienceCollector(network.eval())
+    for part in images.split(OBSERVED_AT_ONCE):
+        x = normalise(part, *statistics)
+        for level in range(len(network.densities)):
+            network.level = level
+            network(x)
+            collector.add()
+    network.forget()
+    return collector.record()
