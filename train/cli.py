@@ -4,7 +4,9 @@ import json
 
 import click
 
+from .config_file import config_callback, preset_callback, render_options
 from .option_groups import GroupedCommand, heading
+from .presets import PRESETS, preset_notes, preset_section
 
 
 def floats(ctx, param, value):
@@ -15,8 +17,24 @@ def floats(ctx, param, value):
         raise click.BadParameter(f"'{value}' is no list of numbers such as 0.25,0.5,1.0") from error
 
 
-@click.command(cls=GroupedCommand, short_help="Train a gated network federatedly.")
+@click.command(cls=GroupedCommand, closing=preset_section(), short_help="Train a gated network federatedly.")
 @heading("Run")
+@click.option(
+    "--config",
+    type=click.Path(),
+    metavar="FILE",
+    is_eager=True,
+    callback=config_callback,
+    help="Take options from this TOML file: names as here, without --. The command line wins over it.",
+)
+@click.option(
+    "--preset",
+    metavar="NAME",
+    is_eager=True,
+    callback=preset_callback,
+    help=f"{', '.join(PRESETS)}, below. File and command line win over it.",
+)
+@click.option("--print-config", is_flag=True, help="Print all options as a file for --config, and start nothing.")
 @click.option("--out", type=click.Path(), metavar="RUN", help="New run directory.")
 @click.option("--resume", type=click.Path(), metavar="RUN", help="Continue this run after any interruption.")
 @click.option("--rounds", type=int, help="Rounds of federated training.  [20]")
@@ -73,17 +91,29 @@ def floats(ctx, param, value):
 @click.option("--clip-norm", type=float, help="Largest gradient norm of a step; 0 clips nothing.  [1.0]")
 @click.option("--augment", help="none, crop, crop-flip or auto (by data).  [auto]")
 @click.option("--precision", help="fp32, bf16 or auto (bf16 where the hardware has it).  [auto]")
-def train(out, resume, workers, quiet, **options):
+def train(config, preset, print_config, out, resume, workers, quiet, **options):
     """Train a gated network federatedly, with non-IID clients simulated on this machine.
 
     \b
     Example:
       fedgate train --model resnet20 --data ./cifar10 --clients 10 --density 0.5 --workers 2 --out runs/first
       fedgate train --resume runs/first
-    """
-    from .session import run_training
+      fedgate train --preset cpu --data ./cifar10 --lr 0.05 --print-config > mine.toml
+      fedgate train --config mine.toml --seed 1 --workers 2 --out runs/second
 
-    run_training(out, resume, workers, quiet, {k: v for k, v in options.items() if v is not None})
+    \b
+    mine.toml:
+      data = "./cifar10"
+      density = [0.25, 0.5, 1.0]
+      local-epochs = 5
+    """
+    from .session import resolve_config, run_training
+
+    options = {name: value for name, value in options.items() if value is not None}
+    if print_config:
+        click.echo(render_options(resolve_config(resume, options), train.params, preset_notes(preset)), nl=False)
+    else:
+        run_training(out, resume, workers, quiet, options)
 
 
 @click.command(short_help="Accuracy by density and by client, and MACs, of a run.")

@@ -21,7 +21,14 @@ def heading(title):
 
 
 class GroupedCommand(click.Command):
-    """A command whose `--help` shows each option under its heading, and one without (--help) under the first."""
+    """A command whose `--help` shows each option under its heading, and one without (--help) under the first.
+
+    closing: a section that follows the options, (title, rows of name and text).
+    """
+
+    def __init__(self, *arguments, closing=None, **named):
+        super().__init__(*arguments, **named)
+        self.closing = closing
 
     def format_options(self, ctx, formatter):
         params, sections = self.get_params(ctx), {}
@@ -31,6 +38,6 @@ class GroupedCommand(click.Command):
                 sections.setdefault(getattr(param, "heading", params[0].heading), []).append(record)
         # One column for all of them: the eye goes down it.
         width = min(COLUMN, max(len(names) for rows in sections.values() for names, _ in rows))
-        for title, rows in sections.items():
+        for title, rows in (*sections.items(), *([self.closing] if self.closing else [])):
             with formatter.section(title):
                 formatter.write_dl([(names.ljust(width), text) for names, text in rows], col_max=width)

@@ -14,6 +14,15 @@ from .rounds import Run, describe_run, make_network, prepare
 from .run_directory import RunDirectory, check_new
 
 
+def resolve_config(resume=None, options=None):
+    """The configuration that `run_training` would use, of a new run or of the one in `resume`."""
+    if resume is None:
+        return TrainConfig(**(options or {}))
+    directory = RunDirectory.open(resume)
+    check_same(directory, options or {})
+    return directory.info.config
+
+
 def run_training(out, resume, workers=1, quiet=False, options=None):
     """Start a run in the new folder `out`, or continue the one in `resume`; returns its path.
 
