@@ -33,9 +33,9 @@ PRESETS = {
             "density_schedule": 0.0,
         },
     ),
-    # Measured on AMD EPYC cores with AVX2, float32: a client trains 173 images of 32x32 a CPU second on ResNet-20 at density
-    # 0.5 (107 on ResNet-32, with which half an hour is six rounds). Ten rounds of 50,000 images on two cores take 1,450 s,
-    # their evaluations 100 s, reading and dividing the data the rest.
+    # Measured on AMD EPYC cores with AVX2, float32: a client trains 173 images of 32x32 a CPU second on ResNet-20 at
+    # density 0.5 (107 on ResNet-32, with which half an hour is six rounds). Ten rounds of 50,000 images take two cores
+    # 1,450 s, their evaluations 100 s, reading and dividing the data the rest.
     "cpu": Preset(
         summary="What two cores train in half an hour: 10 clients, ResNet-20, for CIFAR-10; add --workers 2.",
         differs="10 rounds of 1 local epoch, and a higher rate that falls to zero over them.",
