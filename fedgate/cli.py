@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": ("fedgate.demo", "demo", "Run the whole pipeline on the embedded digits data."),
     "train": ("fedgate.train.cli", "train", "Train a gated network federatedly."),
     "evaluate": ("fedgate.train.cli", "evaluate", "Accuracy by density and by client, and MACs, of a run."),
+    "report": ("fedgate.train.report.cli", "report", "Compare runs on one HTML page."),
     "export": ("fedgate.export.cli", "export", "Export a run as a bundle of verified programs."),
     "inspect": ("fedgate.device_runtime.cli", "inspect", "Show what is inside a bundle."),
     "verify": (

@@ -69,7 +69,8 @@ def test_the_rules_read_what_is_there():
 
 
 @pytest.mark.parametrize(
-    "module", ["fedgate", "fedgate.cli", "fedgate.train.cli", "fedgate.export.cli", "fedgate.demo"]
+    "module",
+    ["fedgate", "fedgate.cli", "fedgate.train.cli", "fedgate.train.report.cli", "fedgate.export.cli", "fedgate.demo"],
 )
 def test_light_imports(module):
     code = f"import sys, {module}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"

@@ -177,25 +177,40 @@ def render_class_table(table: np.ndarray, names: list[str]):
     return shown
 
 
-def plot_class_table(table: np.ndarray, names: list[str], path: Path) -> None:
-    """Write a class table (clients, classes) as a heat map; the suffix of `path` (.png, .svg) is the format."""
-    from matplotlib import rc_context
+def class_table_figure(table: np.ndarray, names: list[str], size: tuple[float, float]):
+    """A heat map of a class table (clients, classes) as a matplotlib Figure of this size in inches.
+
+    Names and counts are written where there is room for them.
+    """
     from matplotlib.figure import Figure
 
     clients, classes = table.shape
-    figure = Figure(figsize=(2.5 + 0.5 * min(classes, 40), 1.6 + 0.3 * min(clients, 60)), layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     grid = axes.imshow(table, cmap="Blues", vmin=0, aspect="auto", interpolation="nearest")
-    axes.set(xlabel="class", ylabel="client", title="examples by client and class")
+    axes.set(xlabel="class", ylabel="client")
+    axes.grid(False)
     if classes <= 40:
-        axes.set_xticks(range(classes), names, rotation=45, ha="right", rotation_mode="anchor")
-    if clients <= 20:
+        upright = size[0] / classes > 0.1 * max(map(len, names)) + 0.1
+        slant = {} if upright else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(range(classes), names, **slant)
+    if clients <= 40:
         axes.set_yticks(range(clients))
-    if table.size <= 400:
+    if 0.8 * size[0] / classes >= 0.07 * len(str(table.max())) and size[1] / clients >= 0.15:
         for (client, label), count in np.ndenumerate(table):
             dark = count > table.max() / 2
             axes.text(label, client, count, ha="center", va="center", size=7, color="white" if dark else "black")
     figure.colorbar(grid, label="examples")
-    # Without a date and random ids the same table gives the same file.
-    with rc_context({"svg.hashsalt": "fedgate"}):
+    return figure
+
+
+def plot_class_table(table: np.ndarray, names: list[str], path: Path) -> None:
+    """Write a class table (clients, classes) as a heat map; the suffix of `path` (.png, .svg) is the format."""
+    from matplotlib import rc_context
+
+    clients, classes = table.shape
+    # Without a date and random ids the same table gives the same file; a dollar in a name starts no formula.
+    with rc_context({"svg.hashsalt": "fedgate", "text.parse_math": False}):
+        figure = class_table_figure(table, names, (2.5 + 0.5 * min(classes, 40), 1.6 + 0.3 * min(clients, 60)))
+        figure.axes[0].set_title("examples by client and class")
         figure.savefig(path, dpi=150, metadata={"Date": None} if Path(path).suffix == ".svg" else None)
