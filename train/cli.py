@@ -89,6 +89,11 @@ def floats(ctx, param, value):
 @click.option("--momentum", type=float, help="Of SGD; starts anew each round.  [0.9]")
 @click.option("--weight-decay", type=float, help="Of SGD.  [0.0005]")
 @click.option("--clip-norm", type=float, help="Largest gradient norm of a step; 0 clips nothing.  [1.0]")
+@click.option(
+    "--adaptive-gradient/--no-adaptive-gradient",
+    default=None,
+    help="Channels that no sample of a batch opens do not move in its step.  [on]",
+)
 @click.option("--augment", help="none, crop, crop-flip or auto (by data).  [auto]")
 @click.option("--precision", help="fp32, bf16 or auto (bf16 where the hardware has it).  [auto]")
 def train(config, preset, print_config, out, resume, workers, quiet, **options):

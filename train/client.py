@@ -6,15 +6,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .adaptive import Moves
 from .augment import augment, normalise
 from .salience import SalienceCollector, SalienceRecord
 
 
 @dataclass(frozen=True)
 class LocalPlan:
-    """What the server asks of its clients in a round; densities are those of this round, one a level.
+    """What the server asks of its clients in a round.
 
+    densities: those of this round, one a level. level: the one that the client trains; None draws one a batch.
     lr: of the first local epoch; each later one has `lr_decay` times that of the one before.
+    adaptive_gradient: closed channels do not move (see `adaptive`).
     """
 
     densities: tuple[float, ...]
@@ -28,16 +31,22 @@ class LocalPlan:
     precision: str
     seed: int
     lr_decay: float = 1.0
+    level: int | None = None
+    adaptive_gradient: bool = True
 
 
 @dataclass(frozen=True)
 class LocalResult:
-    """loss and accuracy: means over the examples of the last local epoch, as they were trained on."""
+    """loss and accuracy: means over the examples of the last local epoch, as they were trained on.
+
+    touched: by gated layer, the channels that any batch opened; bool (C,).
+    """
 
     salience: SalienceRecord
     loss: float
     accuracy: float
     steps: int
+    touched: dict[str, np.ndarray]
 
 
 def resolve_precision(name, device):
@@ -75,8 +84,9 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan) -> Local
     """Train `network` in place on one client's examples.
 
     images: uint8 (n, C, H, W); labels: int64 (n,); statistics: (mean, std) of the data, C floats each.
-    With several levels each batch draws one; the highest learns from the labels, the others from the labels and from
-    what the highest says of the same batch (J. Yu and T. Huang, "Universally Slimmable Networks", ICCV 2019, 3.3).
+    Where each batch draws its level, the highest learns from the labels, the others from the labels and from what the
+    highest says of the same batch (J. Yu and T. Huang, "Universally Slimmable Networks", ICCV 2019, 3.3); a client
+    that trains one level learns from the labels alone, as it may not be able to run the highest.
     """
     device = next(network.parameters()).device
     torch.manual_seed(plan.seed)  # dropout, where a network has any
@@ -89,6 +99,7 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan) -> Local
         momentum=plan.momentum,
         weight_decay=plan.weight_decay,
     )
+    moves = Moves(network, optimizer, plan.adaptive_gradient)
     top, steps = len(plan.densities) - 1, 0
     for epoch in range(plan.epochs):
         for group in optimizer.param_groups:
@@ -98,9 +109,10 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan) -> Local
             x = augment(images[chosen].to(device), plan.augment, generator)
             x = normalise(x, *statistics).contiguous(memory_format=torch.channels_last)
             y = labels[chosen].to(device)
-            network.level = int(torch.randint(top + 1, (), generator=generator)) if top else 0
+            network.level = draw_level(plan, generator)
+            moves.before()
             with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
-                teacher = None if network.level == top else teach(network, x, top)
+                teacher = None if network.level == top or plan.level is not None else teach(network, x, top)
                 logits = network(x)
                 loss = objective(network, logits, y, teacher)
             collector.add()
@@ -109,11 +121,21 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan) -> Local
             if plan.clip_norm:
                 torch.nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
             optimizer.step()
+            moves.after()
             loss_sum += loss.detach() * len(y)
             correct += (logits.detach().argmax(1) == y).sum()
             steps += 1
     count = max(1, len(labels))
-    return LocalResult(collector.record(), float(loss_sum) / count, float(correct) / count, steps)
+    touched = {name: mask.cpu().numpy() for name, mask in moves.touched.items()}
+    return LocalResult(collector.record(), float(loss_sum) / count, float(correct) / count, steps, touched)
+
+
+def draw_level(plan, generator):
+    """The level of a batch."""
+    if plan.level is not None:
+        return plan.level
+    levels = len(plan.densities)
+    return int(torch.randint(levels, (), generator=generator)) if levels > 1 else 0
 
 
 @torch.no_grad()

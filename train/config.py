@@ -40,6 +40,7 @@ class TrainConfig:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     clip_norm: float = 1.0
+    adaptive_gradient: bool = True
     augment: str = "auto"
     precision: str = "auto"
     device: str = "auto"

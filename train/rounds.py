@@ -140,6 +140,7 @@ class Run:
             augment=self.info.resolved["augment"],
             precision=self.info.resolved["precision"],
             seed=client_seed(config.seed, done, client),
+            adaptive_gradient=config.adaptive_gradient,
         )
 
     def rounds(self):

@@ -9,6 +9,13 @@ from fedgate.train.cli import train
 from fedgate.train.config import TrainConfig
 
 
+def as_shown(default):
+    """A default as the help shows it."""
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return str(default[0]) if isinstance(default, tuple) else str(default)
+
+
 def test_every_option_has_a_field_and_its_help_the_default():
     fields = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     options = {option.name: option for option in train.params}
@@ -18,7 +25,7 @@ def test_every_option_has_a_field_and_its_help_the_default():
         if default is None:
             assert shown is None
         else:
-            assert shown.group(1) == (str(default[0]) if isinstance(default, tuple) else str(default)), name
+            assert shown.group(1) == as_shown(default), name
 
 
 def test_a_configuration_round_trips():

@@ -1,0 +1,100 @@
+"""The adaptive gradient: a step leaves alone whatever belongs to a channel that no sample of its batch opened.
+
+Such a channel gets no gradient, but momentum, weight decay and the norms' running statistics would move it all the
+same ("Adaptive Gradient" of S. Yu, P. Nguyen, A. Anwar, A. Jannesari, "Heterogeneous Federated Learning using Dynamic
+Model Pruning and Adaptive Gradient", CCGrid 2023). An entry of a tensor that two layers' channels index moves only in
+batches that opened both. The optimizer stays as it is: what it moved is put back.
+"""
+
+import torch
+
+from .network import parameter_axes
+
+
+class Moves:
+    """Which entries of a network's tensors a local training moves, batch by batch.
+
+    touched: by gated layer, the channels that any batch opened so far; bool (C,).
+    held: whether entries of closed channels are put back; else each batch moves everything that has a gradient.
+    """
+
+    def __init__(self, network, optimizer, held=True):
+        self.network, self.optimizer, self.held = network, optimizer, held and bool(network.gates)
+        parameters = dict(network.body.named_parameters())
+        device = next(iter(parameters.values())).device
+        sizes = {name: gate.out_channels for name, gate in network.gates.items()}
+        self.touched = {name: torch.zeros(c, dtype=torch.bool, device=device) for name, c in sizes.items()}
+        self.travel = {}  # (level or None, form) -> (momentum, distance), see `distance`
+        self.places = {}  # tensor name -> (its level or None, its form)
+        self.kept = [{} for _ in network.densities]  # by level: form -> [(tensor, room for what it was)]
+        norms = {f"{name}.norms.{i}": i for name, unit in network.units.items() for i in range(len(unit.norms))}
+        axes = parameter_axes(network)
+        for name, tensor in network.body.state_dict().items():
+            level = norms.get(name.rpartition(".")[0])
+            form = mask_form(tensor.shape, axes[name], sizes) if self.held else ()
+            self.places[name] = (level, form)
+            parameter = parameters.get(name)
+            if not any(form) or (parameter is not None and not parameter.requires_grad):
+                continue
+            tensors = [tensor]
+            if parameter is not None and optimizer.defaults["momentum"]:
+                # SGD begins with the gradient where it has no buffer: the same as from zeros
+                buffer = optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+                tensors.append(buffer)
+            for each in range(len(self.kept)) if level is None else [level]:
+                self.kept[each].setdefault(form, []).extend((t, torch.empty_like(t)) for t in tensors)
+
+    @torch.no_grad()
+    def before(self):
+        """To be called before a batch's forward pass, which moves the running statistics; the level is set."""
+        for pairs in self.kept[self.network.level].values():
+            for tensor, old in pairs:
+                old.copy_(tensor)
+
+    @torch.no_grad()
+    def after(self):
+        """To be called after the batch's step of the optimizer."""
+        level = self.network.level
+        opened = {name: gate.open.any(0) for name, gate in self.network.gates.items()}
+        for name, mask in opened.items():
+            self.touched[name] |= mask
+        whole = {name for name, mask in opened.items() if mask.all()}
+        self._count(level, (), 1)
+        for form, pairs in self.kept[level].items():
+            mask = form_mask(form, opened)
+            self._count(level, form, mask.double())
+            if not all(axis is None or axis[0] in whole for axis in form):
+                for tensor, old in pairs:
+                    torch.where(mask, tensor, old, out=tensor)
+
+    def _count(self, level, form, moved):
+        (options,) = self.optimizer.param_groups
+        for key in ((level, form), (None, form)):  # the tensors of this level, and those of every level
+            momentum, distance = self.travel.get(key, (0.0, 0.0))
+            momentum = momentum + moved * ((options["momentum"] - 1) * momentum + 1)
+            self.travel[key] = momentum, distance + options["lr"] * moved * momentum
+
+    def distance(self, name):
+        """How far a gradient that is always -1 would have moved each entry of a tensor by now.
+
+        A number, or float64 in a shape that broadcasts to the tensor's; 0 where nothing moved. lr times the number of
+        batches that moved an entry, without momentum and with one learning rate.
+        """
+        level, form = self.places[name]
+        return self.travel.get((level, form if any(form) else ()), (0.0, 0.0))[1]
+
+
+def mask_form(shape, axes, sizes):
+    """How a tensor's mask follows from layers' masks: for each dimension (layer, entries a channel), or None."""
+    return tuple(None if a is None else (a, d // sizes[a]) for d, a in zip(shape, axes, strict=True))
+
+
+def form_mask(form, opened):
+    """The entries between open channels, in a shape that broadcasts to the tensor's; opened: bool (C,) by layer."""
+    mask = torch.ones((), dtype=torch.bool, device=next(iter(opened.values())).device)
+    for i, axis in enumerate(form):
+        if axis is not None:
+            layer, each = axis
+            shape = [-1 if i == j else 1 for j in range(len(form))]
+            mask = mask & opened[layer].repeat_interleave(each).view(shape)
+    return mask
