@@ -21,10 +21,11 @@ from fedgate.train.augment import normalise
 from fedgate.train.client import LocalPlan, batches, resolve_precision
 from fedgate.train.config import TrainConfig
 from fedgate.train.data import load_data
+from fedgate.train.downloads import Broadcast
 from fedgate.train.local_engine import Trainer
 from fedgate.train.network import build_network, load_tensors, network_tensors
 from fedgate.train.strategies import ServerState
-from fedgate.train.wire import encode_download, update_spec
+from fedgate.train.wire import update_spec
 
 
 def bare_loop(network, x, y, plan):
@@ -81,12 +82,12 @@ def main(data, model, gate, density, images, batch_size, turns, quick, json_path
     part = np.arange(images)
     trainer = Trainer(network, dataset, [part], plan.precision)
     start = network_tensors(network)
-    spec = update_spec(network, ServerState(0, start), "benchmark")
-    download = encode_download(start, spec)
+    broadcast = Broadcast(ServerState(0, start), update_spec(network, "benchmark"))
+    task = broadcast.blob(None), None, broadcast.spec
     x, y = normalise(dataset.train_images[:images], *statistics), dataset.train_labels[:images]
     ratios, speeds = [], {"client": [], "bare": []}
     for turn in range(turns + 1):  # the first warms up
-        client = trainer.train(0, download, spec, plan, {}).cpu_seconds
+        client = trainer.train(0, *task, plan, {}).cpu_seconds
         load_tensors(network, start)
         bare = bare_loop(network, x, y, plan)
         if turn:

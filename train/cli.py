@@ -96,6 +96,9 @@ def floats(ctx, param, value):
 )
 @click.option("--augment", help="none, crop, crop-flip or auto (by data).  [auto]")
 @click.option("--precision", help="fp32, bf16 or auto (bf16 where the hardware has it).  [auto]")
+@heading("Communication")
+@click.option("--codec", help="Of uploads: fp32 (weights), fp16 or int8 (differences).  [fp32]")
+@click.option("--download-codec", help="The same of downloads to clients of the last round.  [fp32]")
 def train(config, preset, print_config, out, resume, workers, quiet, **options):
     """Train a gated network federatedly, with non-IID clients simulated on this machine.
 

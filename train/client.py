@@ -33,6 +33,7 @@ class LocalPlan:
     lr_decay: float = 1.0
     level: int | None = None
     adaptive_gradient: bool = True
+    codec: str = "fp32"
 
 
 @dataclass(frozen=True)

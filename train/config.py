@@ -6,6 +6,7 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedgate.device_runtime.codec import CODECS
 from fedgate.device_runtime.errors import UsageError, choose
 
 from .gates import check_gate
@@ -41,6 +42,8 @@ class TrainConfig:
     weight_decay: float = 5e-4
     clip_norm: float = 1.0
     adaptive_gradient: bool = True
+    codec: str = "fp32"
+    download_codec: str = "fp32"
     augment: str = "auto"
     precision: str = "auto"
     device: str = "auto"
@@ -57,6 +60,8 @@ class TrainConfig:
             object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
         check_gate(self.gate, self.density)
         choose("learning-rate schedule", self.lr_schedule, SCHEDULES)
+        choose("codec", self.codec, CODECS)
+        choose("codec", self.download_codec, CODECS)
         choose("precision", self.precision, PRECISIONS)
         choose("augmentation", self.augment, AUGMENTATIONS)
         for name, low, high in (

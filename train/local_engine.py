@@ -21,13 +21,13 @@ import torch
 from tqdm import tqdm
 
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.update import UpdateSpec, decode_update
+from fedgate.device_runtime.update import UpdateSpec, apply_download
 
 from .checkpoint import ClientState
 from .client import LocalPlan, train_locally
 from .evaluation import Evaluation, chunks, evaluate
 from .network import load_tensors
-from .wire import encode_upload
+from .wire import encode_upload, held_round, weights
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class Trainer:
         self.data, self.parts, self.precision = data, parts, precision
         self.statistics = (data.mean, data.std)
 
-    def train(self, client, download, spec: UpdateSpec, plan: LocalPlan, state: ClientState) -> TaskResult:
+    def train(self, client, download, held, spec: UpdateSpec, plan: LocalPlan, state: ClientState) -> TaskResult:
         started, cpu = time.perf_counter(), time.process_time()
-        base = decode_update(download, spec)
-        load_tensors(self.network, base.values)
+        base = apply_download(download, spec, held)
+        load_tensors(self.network, weights(base))
         chosen = torch.from_numpy(self.parts[client])
         images, labels = self.data.train_images[chosen], self.data.train_labels[chosen]
         result = train_locally(self.network, images, labels, self.statistics, plan)
-        blob = encode_upload(self.network, result.salience, spec, client, len(labels), result.steps)
+        blob, state = encode_upload(self.network, result, spec, base, client, len(labels), plan, state)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
         return TaskResult(client, blob, state, result.loss, result.accuracy, cpu_seconds, seconds)
 
@@ -87,12 +87,17 @@ class LocalEngine:
             arguments = (build, data, parts, precision)
             self.pool = ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=arguments)
 
-    def train(self, clients, download, spec, plan_of, states):
-        """Train each client from the download blob; yields a `TaskResult` for each, in the order of `clients`.
+    def train(self, clients, broadcast, plan_of, states):
+        """Train each client from what a `Broadcast` sends it; yields their `TaskResult`s in the order of `clients`.
 
         plan_of: client -> its `LocalPlan`. states: what clients keep from earlier rounds, by client.
         """
-        arguments = [(client, download, spec, plan_of(client), states.get(client, {})) for client in clients]
+        arguments = []
+        for client in clients:
+            state = states.get(client, {})
+            round_ = held_round(state)
+            base = broadcast.blob(round_), broadcast.held(round_)
+            arguments.append((client, *base, broadcast.spec, plan_of(client), state))
         yield from self._map("train", arguments)
 
     def evaluate(self, tensors, densities) -> Evaluation:

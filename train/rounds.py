@@ -18,6 +18,7 @@ from .checkpoint import Checkpoint
 from .client import LocalPlan, client_seed, resolve_precision
 from .config import TrainConfig
 from .data import load_data
+from .downloads import Broadcast, note_changes
 from .local_engine import LocalEngine
 from .network import build_network, network_tensors
 from .partition import class_table, partition
@@ -25,7 +26,9 @@ from .run_directory import MetricsLog, RunDirectory, RunInfo
 from .salience import SalienceRecord
 from .schedule import densities_at, learning_rate_at
 from .strategies import ServerState, round_step
-from .wire import encode_download, record_of, update_spec
+from .wire import held_round, record_of, update_spec
+
+SERVER_STREAM = 2**32 - 1  # beside the numbers of clients in seeds
 
 
 def resolve_device(name):
@@ -141,7 +144,14 @@ class Run:
             precision=self.info.resolved["precision"],
             seed=client_seed(config.seed, done, client),
             adaptive_gradient=config.adaptive_gradient,
+            codec=config.codec,
         )
+
+    def broadcast(self):
+        """What the server sends at the start of the round that follows the present state."""
+        spec = update_spec(self.network, self.info.run)
+        seed = (self.config.seed, self.state.round, SERVER_STREAM)
+        return Broadcast(self.state, spec, self.config.download_codec, seed)
 
     def rounds(self):
         """Run what is left of the rounds; yields each round's row of metrics.jsonl."""
@@ -153,18 +163,22 @@ class Run:
     def round(self):
         """One round: download, local training, upload, aggregation, evaluation, checkpoint."""
         started = time.perf_counter()
-        spec = update_spec(self.network, self.state, self.info.run)
-        download = encode_download(self.state.tensors, spec)
+        broadcast = self.broadcast()
+        sent = {
+            client: len(broadcast.blob(held_round(self.clients.get(client, {}))))
+            for client in range(self.config.clients)
+        }
         densities = self.plan(0).densities
         updates, rows = [], []
-        for result in self.engine.train(range(self.config.clients), download, spec, self.plan, self.clients):
+        for result in self.engine.train(range(self.config.clients), broadcast, self.plan, self.clients):
             self.clients[result.client] = result.state
-            update = decode_update(result.blob, spec)
+            update = decode_update(result.blob, broadcast.spec, broadcast.public)
             record = record_of(update)
             self.salience[f"client-{result.client}"] = record
             updates.append(update)
-            rows.append(self.client_row(result, update, record, densities, len(download)))
-        self.state = round_step(self.state, updates)
+            rows.append(self.client_row(result, update, record, densities, sent[result.client]))
+        after = round_step(self.state, updates)
+        self.state = note_changes(self.state, after, broadcast.spec, broadcast.public)
         clients = [self.salience[scope] for scope in sorted(self.salience) if scope != "global"]
         self.salience["global"] = functools.reduce(SalienceRecord.__add__, clients)
         row = self.round_row(rows, densities)

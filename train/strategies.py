@@ -4,7 +4,7 @@ FedAvg: B. McMahan, E. Moore, D. Ramage, S. Hampson, B. Agüera y Arcas, "Commun
 Networks from Decentralized Data", AISTATS 2017, algorithm 1.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,10 +13,16 @@ from fedgate.device_runtime.errors import FedgateError
 
 @dataclass(frozen=True)
 class ServerState:
-    """round: the number of rounds done. tensors: parameters and norm statistics by name, float32."""
+    """round: the number of rounds done. tensors: parameters and norm statistics by name, float32.
+
+    public: the weights that the clients of the last round were given, as `tensors`; empty before the first. changed: by
+    gated layer, int32 (C,), the last round whose aggregation changed anything that the channel indexes.
+    """
 
     round: int
     tensors: dict[str, np.ndarray]
+    public: dict[str, np.ndarray] = field(default_factory=dict)
+    changed: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def fedavg(updates):

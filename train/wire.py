@@ -1,12 +1,20 @@
-"""Between networks and the update format: what is sent down to a client, and up from it."""
+"""Between networks and the update format: what a client sends up, and what an update brought."""
+
+import re
 
 import numpy as np
 
-from fedgate.device_runtime.tensors import tensors_hash
-from fedgate.device_runtime.update import SERVER, Update, UpdateSpec, encode_update
+from fedgate.device_runtime.errors import FedgateError
+from fedgate.device_runtime.update import CONTROL, Update, UpdateSpec, decode_update, encode_update
 
 from .network import network_tensors, parameter_axes
 from .salience import SalienceRecord
+
+# What a client keeps: the round of the weights it holds, and what the codec lost of each parameter.
+HELD = "held/round"
+ERROR = "error/"
+ROUNDING = 1  # of the client's seed, what rounds its upload
+LEVEL_NORM = re.compile(r"\.norms\.(\d+)\.")
 
 
 def gated_channels(network):
@@ -14,46 +22,77 @@ def gated_channels(network):
     return {name: gate.out_channels for name, gate in network.gates.items()}
 
 
-def update_spec(network, state, run):
-    """What an update to a server state must look like."""
+def update_spec(network, run, control=()):
+    """What an update to a network must look like, but for its base; control: parameters with a control variate."""
+    shapes = {name: tuple(value.shape) for name, value in network.body.state_dict().items()}
+    levels = len(network.densities)
+    found = {name: LEVEL_NORM.search(name) for name in shapes} if levels > 1 else {}
     return UpdateSpec(
-        parameters={name: value.shape for name, value in state.tensors.items()},
+        parameters=shapes,
         axes=parameter_axes(network),
         channels=gated_channels(network),
-        levels=len(network.densities),
+        levels=levels,
         run=run,
-        base_round=state.round,
-        base_hash=tensors_hash(state.tensors),
+        base_round=0,
+        base_hash="",
+        level_of={name: int(match[1]) for name, match in found.items() if match},
+        control=tuple(control),
     )
 
 
-def encode_download(tensors, spec):
-    """The blob that a round's clients get: the server's tensors, and a record of no samples."""
-    return encode(tensors, SalienceRecord.empty(spec.channels, spec.levels), spec, SERVER, 0, 0)
+def weights(served):
+    """What a network holds of all that a download brought."""
+    return {name: value for name, value in served.items() if not name.startswith(CONTROL)}
 
 
-def encode_upload(network, record, spec, client, examples, steps):
-    """The blob that a client sends back: its network's tensors and its salience record."""
-    return encode(network_tensors(network), record, spec, client, examples, steps)
+def held_round(state):
+    """The round whose public weights a client holds, by what it keeps; None for one that holds nothing."""
+    return int(state[HELD][0]) if HELD in state else None
 
 
-def encode(tensors, record, spec, client, examples, steps):
-    return encode_update(
-        Update(
-            run=spec.run,
-            base_round=spec.base_round,
-            base_hash=spec.base_hash,
-            client=client,
-            examples=examples,
-            local_steps=steps,
-            samples=tuple(int(n) for n in record.samples),
-            channels=spec.all_channels(),
-            values=tensors,
-            opened=record.opened,
-            strength=record.strength,
-        ),
-        spec,
+def encode_upload(network, result, spec, base, client, examples, plan, state):
+    """What a client sends back, and what it keeps: (blob, its new state).
+
+    result: of the local training; base: the weights that it started from. With a lossy codec the client keeps what
+    was lost, and adds it to what it sends next (F. Seide, H. Fu, J. Droppo, G. Li, D. Yu, "1-Bit Stochastic Gradient
+    Descent and its Application to Data-Parallel Distributed Training of Speech DNNs", Interspeech 2014, section 3.2).
+    """
+    record, channels = result.salience, spec.all_channels()
+    wanted = network_tensors(network)
+    if plan.codec != "fp32":
+        wanted = {name: value + state.get(ERROR + name, np.float32(0)) for name, value in wanted.items()}
+    update = Update(
+        run=spec.run,
+        base_round=spec.base_round,
+        base_hash=spec.base_hash,
+        client=client,
+        examples=examples,
+        local_steps=result.steps,
+        samples=tuple(int(n) for n in record.samples),
+        channels=channels,
+        values=spec.take(wanted, channels),
+        opened=record.opened,
+        strength=record.strength,
+        codec=plan.codec,
+        levels=tuple(range(spec.levels)),
     )
+    blob = encode_update(update, spec, base, (plan.seed, ROUNDING))
+    kept = state | {HELD: np.array([spec.base_round], np.int64)}
+    if plan.codec != "fp32":
+        kept |= lost(blob, spec, base, wanted, state)
+    return blob, kept
+
+
+def lost(blob, spec, base, wanted, state):
+    """What the receiver of a blob does not get of the tensors `wanted`: arrays "error/PARAMETER"."""
+    try:
+        update = decode_update(blob, spec, base)
+    except FedgateError:  # training diverged, and the server will refuse it
+        return {}
+    errors = {name: np.array(state.get(ERROR + name, np.zeros_like(value))) for name, value in wanted.items()}
+    parts = spec.take(wanted, update.channels)
+    spec.put(errors, update.channels, {name: parts[name] - value for name, value in update.values.items()})
+    return {ERROR + name: error for name, error in errors.items()}
 
 
 def record_of(update):

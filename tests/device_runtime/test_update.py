@@ -60,6 +60,7 @@ UPDATE = Update(
     client=4,
     examples=50,
     local_steps=8,
+    levels=(0, 1),
     samples=(30, 70),
     channels=CHANNELS,
     values=VALUES,
@@ -96,7 +97,7 @@ def test_the_layout_is_what_the_module_says():
     sent = [VALUES[name] for name in ("a.weight", "b.bias", "b.weight", "head.bias", "head.weight")]
     sent.append(UPDATE.control["b.weight"])
     assert numbers("values", "<f4") == np.concatenate([value.ravel() for value in sent]).tolist()
-    assert numbers("opened", "<u4") == [30, 0, 1, 2, 3, 4, *[70] * 6, *[1] * 8]
+    assert numbers("opened", "u1") == [30, 0, 1, 2, 3, 4, *[70] * 6, *[1] * 8]
     assert numbers("strength", "<f4") == [1.0] * 20
 
 
