@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from .adaptive import Moves
 from .augment import augment, normalise
 from .salience import SalienceCollector, SalienceRecord
+from .sliced import SlicedForward
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class LocalPlan:
 
     densities: those of this round, one a level. level: the one that the client trains; None draws one a batch.
     lr: of the first local epoch; each later one has `lr_decay` times that of the one before.
-    adaptive_gradient: closed channels do not move (see `adaptive`).
+    adaptive_gradient: closed channels do not move (see `adaptive`), nor then are they computed where `sliced`.
     """
 
     densities: tuple[float, ...]
@@ -34,6 +35,7 @@ class LocalPlan:
     level: int | None = None
     adaptive_gradient: bool = True
     codec: str = "fp32"
+    sliced: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,20 +103,18 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan) -> Local
         weight_decay=plan.weight_decay,
     )
     moves = Moves(network, optimizer, plan.adaptive_gradient)
+    sliced = plan.sliced and plan.adaptive_gradient and bool(network.gates) and device.type == "cpu"
+    forward = SlicedForward(network) if sliced else network
     top, steps = len(plan.densities) - 1, 0
     for epoch in range(plan.epochs):
         for group in optimizer.param_groups:
             group["lr"] = plan.lr * plan.lr_decay**epoch
         collector, loss_sum, correct = SalienceCollector(network), 0.0, 0
-        for chosen in batches(len(labels), plan.batch_size, generator):
-            x = augment(images[chosen].to(device), plan.augment, generator)
-            x = normalise(x, *statistics).contiguous(memory_format=torch.channels_last)
-            y = labels[chosen].to(device)
-            network.level = draw_level(plan, generator)
+        for x, y, network.level in epoch_batches(images, labels, statistics, plan, generator, device):
             moves.before()
             with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
-                teacher = None if network.level == top or plan.level is not None else teach(network, x, top)
-                logits = network(x)
+                teacher = None if network.level == top or plan.level is not None else teach(network, x, top, forward)
+                logits = forward(x)
                 loss = objective(network, logits, y, teacher)
             collector.add()
             optimizer.zero_grad(set_to_none=True)
@@ -131,6 +131,14 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan) -> Local
     return LocalResult(collector.record(), float(loss_sum) / count, float(correct) / count, steps, touched)
 
 
+def epoch_batches(images, labels, statistics, plan, generator, device):
+    """An epoch's batches, in the order that `generator` draws: (x float32 (N, C, H, W), y int64 (N,), level)."""
+    for chosen in batches(len(labels), plan.batch_size, generator):
+        x = augment(images[chosen].to(device), plan.augment, generator)
+        x = normalise(x, *statistics).contiguous(memory_format=torch.channels_last)
+        yield x, labels[chosen].to(device), draw_level(plan, generator)
+
+
 def draw_level(plan, generator):
     """The level of a batch."""
     if plan.level is not None:
@@ -140,8 +148,8 @@ def draw_level(plan, generator):
 
 
 @torch.no_grad()
-def teach(network, x, top):
-    """The highest level's logits for a batch, leaving its running statistics as they were.
+def teach(network, x, top, forward=None):
+    """The highest level's logits for a batch by `forward` (the network's own), the running statistics left alone.
 
     Its norms use the batch's statistics: the running ones are far off in the first steps, and overflow deep networks.
     """
@@ -150,7 +158,7 @@ def teach(network, x, top):
     level, network.level = network.level, top
     for norm in norms:
         norm.momentum = 0.0
-    logits = network(x)
+    logits = (forward or network)(x)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.level = level

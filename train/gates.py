@@ -85,8 +85,12 @@ class Gate(nn.Module):
 
     def forward(self, x, level):
         """x (N, C_in, H, W) -> pi (N, C_out), float32."""
-        with torch.autocast(x.device.type, enabled=False):
-            g = torch.relu(self.predictor(salience(x)))
+        return self.choose(salience(x), level)
+
+    def choose(self, s, level):
+        """s (N, C_in), the salience of the input channels -> pi (N, C_out), float32."""
+        with torch.autocast(s.device.type, enabled=False):
+            g = torch.relu(self.predictor(s))
         if self.forced is not None:
             mask = self.forced.expand_as(g) & (g > 0)
         elif self.kind == "scale":
