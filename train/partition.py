@@ -200,7 +200,7 @@ def class_table_figure(table: np.ndarray, names: list[str], size: tuple[float, f
         for (client, label), count in np.ndenumerate(table):
             dark = count > table.max() / 2
             axes.text(label, client, count, ha="center", va="center", size=7, color="white" if dark else "black")
-    figure.colorbar(grid, label="examples")
+    figure.colorbar(grid, label="examples", aspect=20 * max(1, size[1] / size[0]))
     return figure
 
 

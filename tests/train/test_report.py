@@ -346,9 +346,16 @@ def test_ticks_do_not_overlap_and_stay_inside(tmp_path):
 
     random = np.random.default_rng(0)
     labels = tuple(f"a class with the number {i}" for i in range(20))
-    rounds = tuple(Round(i, 0.5 + i / 500, None, (0.25, 0.5), 10**8, 3 * 10**9, 1e6, 0.9, 4e4) for i in range(1, 61))
+
+    def rounds(bytes_up):
+        return tuple(
+            Round(i, 0.5 + i / 500, None, (0.25, 0.5), bytes_up, 10**4, 1e6, 0.9, 4e4 * bytes_up) for i in range(1, 61)
+        )
+
     runs = [
-        ReportedRun(i, key, History("p", "a run with quite a long name " + key, 200, {}, labels, "", True, rounds))
+        ReportedRun(
+            i, key, History("p", "a run with quite a long name " + key, 200, {}, labels, "", True, rounds(10**i))
+        )
         for i, key in enumerate("ABCDEFGH")
     ]
     tables = {run: random.integers(0, 5000, (clients, 20)) for run, clients in zip(runs, (1, 2, 20, 100), strict=False)}

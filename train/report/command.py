@@ -89,7 +89,7 @@ def measure_all(runs, paths, own_code):
 def make_sections(runs, measured, target):
     """The figures in the order of the page: (id, heading, plots, what is missing); a section may have no plots."""
     tables = {run: found.table for run, found in measured.items() if found.table is not None}
-    untimed = all(row.simulated_seconds is None for run in runs for row in run.history.rounds)
+    untimed = not any(row.simulated_seconds for run in runs for row in run.history.rounds)
     accuracies = {run: found.client_accuracy for run, found in measured.items() if found.client_accuracy is not None}
     by_round = round_plots(runs)
     sent = [plot for plot in by_round if plot.name.startswith("bytes-")]

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from .style import MUTED, WIDTH, Plot, line_style
 from .summary import running_totals
@@ -26,7 +26,8 @@ def line_figure(series, xlabel, ylabel, target=None, log=False, from_zero=False)
     for index, label, xs, ys in series:
         style = line_style(index)
         every = max(1, len(xs) // 10)
-        (line,) = axes.plot(xs, ys, **style, markevery=(index % every, every))  # staggered where lines coincide
+        # markers staggered, as lines may coincide, and whole, also those that lie on an axis
+        (line,) = axes.plot(xs, ys, **style, markevery=(index % every, every), clip_on=False)
         handles.setdefault(label, line)
     if target is not None:
         axes.axhline(100 * target, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
@@ -34,6 +35,11 @@ def line_figure(series, xlabel, ylabel, target=None, log=False, from_zero=False)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     if log:
         axes.set_xscale("log")
+        low, high = axes.get_xlim()
+        few = high < 1000 * low  # decades
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=10 if few else 6))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     elif all(isinstance(x, int) for _, _, xs, _ in series for x in xs):
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     else:

@@ -8,7 +8,12 @@ from ..partition import class_table_figure
 from .history import printable
 from .style import GRID, WIDTH, Plot
 
-TALLEST = 8.2  # inches: a figure that is higher is cut by the edge of a printed page
+CHANNELS = (
+    "Share of a class's test images that open a channel, at density {density:g}. In each layer the channels are sorted "
+    "by how often they open. A column of one colour is a channel that does not depend on the class. Counted are "
+    "channels that every image opens, that none does, and the others."
+)
+TALLEST = 5.9  # inches: a figure that is higher is cut by the edge of a printed page
 MOST_NAMES = 24  # classes whose names are written beside a map
 NAME = 12  # characters of a class's name in a figure
 
@@ -47,7 +52,7 @@ def channel_plots(run, measured):
     if not measured.opened:
         return []
     names = short_names(run.history.labels)
-    panel = float(np.clip(0.13 * len(names), 0.7, 2.2))  # inches
+    panel = float(np.clip(0.11 * len(names), 0.7, 1.8))  # inches
     layers = list(measured.opened.items())
     size = max(1, int((TALLEST - 1.0) / (panel + 0.5)))
     pages = [layers[start : start + size] for start in range(0, len(layers), size)]
@@ -59,9 +64,7 @@ def channel_plots(run, measured):
             Plot(
                 f"channels-{run.key}-{number}",
                 f"Channels by class: {run.label}{part}",
-                f"Share of a class's test images that open a channel, at density {measured.density:g}. In each layer "
-                "the channels are sorted by how often they open. A column of one colour is a channel that does not "
-                "depend on the class. Counted are channels that every image opens, that none does, and the others.",
+                CHANNELS.format(density=measured.density) if number == 1 else "To be read as part 1.",
                 f"Heat maps of classes by channels. {said}.",
                 channel_figure(page, names, panel),
             )
@@ -82,7 +85,7 @@ def channel_figure(layers, names, panel):
         axes.set_title(f"{printable(name, 30)}: {counted(opened)}", fontsize=8)
         axes.grid(False)
         if len(names) <= MOST_NAMES:
-            axes.set_yticks(range(len(names)), names, fontsize=6.5)
+            axes.set_yticks(range(len(names)), names, fontsize=7)
         else:
             axes.set_ylabel("class")
         axes.tick_params(length=0)
