@@ -26,7 +26,7 @@ from fedgate.device_runtime.update import UpdateSpec, apply_download
 from .checkpoint import ClientState
 from .client import LocalPlan, train_locally
 from .evaluation import Evaluation, chunks, evaluate
-from .network import load_tensors
+from .network import load_tensors, network_tensors
 from .wire import encode_upload, held_round, weights
 
 
@@ -62,11 +62,23 @@ class Trainer:
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
         return TaskResult(client, blob, state, result.loss, result.accuracy, cpu_seconds, seconds)
 
-    def evaluate(self, tensors, densities, part: slice) -> Evaluation:
+    def evaluate(self, tensors, densities, part, split="test") -> Evaluation:
+        """part: a slice or an index array of the images of a split, "test" or "train"."""
         load_tensors(self.network, tensors)
         self.network.set_densities(densities)
-        images, labels = self.data.test_images[part], self.data.test_labels[part]
+        images, labels = getattr(self.data, f"{split}_images")[part], getattr(self.data, f"{split}_labels")[part]
         return evaluate(self.network, images, labels, self.statistics, self.precision, len(self.data.labels))
+
+    def finetune(self, client, tensors, plan: LocalPlan, chosen):
+        """Fine-tune on a client's examples; (before, after), the `Evaluation`s on the test images `chosen`."""
+        before = self.evaluate_chosen(tensors, plan.densities, chosen)
+        part = torch.from_numpy(self.parts[client])
+        train_locally(self.network, self.data.train_images[part], self.data.train_labels[part], self.statistics, plan)
+        return before, self.evaluate_chosen(network_tensors(self.network), plan.densities, chosen)
+
+    def evaluate_chosen(self, tensors, densities, chosen):
+        parts = [self.evaluate(tensors, densities, chosen[part]) for part in chunks(len(chosen))]
+        return functools.reduce(operator.add, parts)
 
 
 class LocalEngine:
@@ -100,10 +112,21 @@ class LocalEngine:
             arguments.append((client, *base, broadcast.spec, plan_of(client), state))
         yield from self._map("train", arguments)
 
-    def evaluate(self, tensors, densities) -> Evaluation:
-        """Evaluate the whole test set, each level at its density of `densities`."""
-        parts = self._map("evaluate", [(tensors, densities, part) for part in chunks(self.test_count)])
-        return functools.reduce(operator.add, parts)
+    def evaluate(self, tensors, densities, trained=None) -> Evaluation:
+        """Evaluate the whole test set, or the training images `trained` (indices), each level at its density."""
+        if trained is None:
+            arguments = [(tensors, densities, part) for part in chunks(self.test_count)]
+        else:
+            arguments = [(tensors, densities, trained[part], "train") for part in chunks(len(trained))]
+        return functools.reduce(operator.add, self._map("evaluate", arguments))
+
+    def finetune(self, tensors, plan_of, chosen):
+        """Fine-tune each client from `tensors`; yields (before, after), its `Evaluation`s on its test images.
+
+        plan_of: client -> its `LocalPlan`. chosen: indices of each client's test images.
+        """
+        arguments = [(client, tensors, plan_of(client), images) for client, images in enumerate(chosen)]
+        yield from self._map("finetune", arguments)
 
     def _map(self, method, arguments):
         if self.trainer:

@@ -1,5 +1,7 @@
 """Evaluation against one image at a time."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from fedgate.device_runtime import macs
 from fedgate.train.augment import normalise
 from fedgate.train.data import load_data
-from fedgate.train.evaluation import chunks, evaluate, executed_macs
+from fedgate.train.evaluation import chunks, evaluate, executed_macs, overconfidence_by_bin
 from fedgate.train.network import build_network
 
 
@@ -71,3 +73,43 @@ def test_chunks_cover_a_test_set_once():
     for count in (1, 249, 250, 251, 1000):
         covered = [i for part in chunks(count) for i in range(part.start, part.stop)]
         assert covered == list(range(count))
+
+
+def test_classes_without_test_images_weigh_nothing(evaluated):
+    data, network, _ = evaluated
+    threes = data.test_labels == 3
+    statistics = (data.mean, data.std)
+    result = evaluate(network, data.test_images[threes], data.test_labels[threes], statistics, "fp32", 10)
+    table = np.array([[0, 0, 0, 5, 95, 0, 0, 0, 0, 0], [7] + [0] * 9])
+    np.testing.assert_allclose(result.client_accuracy(table), np.stack([result.accuracy(), np.zeros(2)], 1))
+
+
+@torch.no_grad()
+def test_calibration_error_by_the_papers_equation(evaluated):
+    data, network, _ = evaluated
+    network.forget()
+    network = copy.deepcopy(network)
+    network.body.get_submodule("head").weight.mul_(200)  # untrained, it is equally unsure of all images
+    result = evaluate(network, data.test_images[:60], data.test_labels[:60], (data.mean, data.std), "fp32", 10)
+    x = normalise(data.test_images[:60], data.mean, data.std)
+    for level in (0, 1):
+        network.level = level
+        bins = [[] for _ in range(15)]
+        for image, label in zip(x, data.test_labels[:60].tolist(), strict=True):
+            probabilities = np.exp(network(image[None])[0].double().numpy())
+            probabilities /= probabilities.sum()
+            confidence = probabilities.max()
+            (place,) = [m for m in range(15) if m / 15 < confidence <= (m + 1) / 15]
+            bins[place].append((confidence, float(probabilities.argmax() == label)))
+        error = sum(len(b) / 60 * abs(np.mean([hit for _, hit in b]) - np.mean([c for c, _ in b])) for b in bins if b)
+        assert sum(map(bool, bins)) > 2 and error > 0.01
+        np.testing.assert_allclose(result.calibration_error()[level], error, rtol=1e-5)
+
+
+def test_bins_hold_their_upper_edge():
+    confidence = torch.tensor([1 / 15, 2 / 15 + 1e-9, 1.0, 0.5], dtype=torch.float64)
+    hit = torch.tensor([True, False, True, False])
+    sums = overconfidence_by_bin(confidence, hit)
+    expected = np.zeros(15)
+    expected[0], expected[2], expected[7] = 1 / 15 - 1, 2 / 15, 0.5
+    np.testing.assert_allclose(sums, expected, atol=1e-8)
