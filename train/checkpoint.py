@@ -1,7 +1,9 @@
 """A checkpoint: everything that the rounds after it depend on, and the folder that holds it.
 
 state.safetensors: the server's arrays as `FIELD/NAME` by the fields of `ServerState`; salience.safetensors: records by
-scope; clients.safetensors: what clients keep between rounds, as `CLIENT/NAME`.
+scope; clients.safetensors: what clients keep between rounds, as `CLIENT/NAME`. Where any are needed,
+waiting.safetensors: updates that wait for a later round, `blob/I` and `state-I/NAME` of number I, and older states as
+`base-ROUND/NAME`.
 """
 
 import dataclasses
@@ -11,24 +13,30 @@ import numpy as np
 
 from fedgate.device_runtime.tensors import read_tensors, write_tensors
 
+from .arrivals import Upload
 from .salience import SalienceRecord
 from .strategies import ServerState
 
 # What a client keeps to itself between two rounds: arrays named PURPOSE/PARAMETER.
 ClientState = dict[str, np.ndarray]
 
+UPLOAD = ("client", "base_round", "arrives", "level")  # what is written of an `Upload` beside its arrays
+
 
 @dataclass(frozen=True)
 class Checkpoint:
     """state: after a finished round. salience: by scope. clients: of those that keep anything, by number.
 
-    progress: what resuming needs beside arrays: byte lengths of the logs, totals so far.
+    progress: what resuming needs beside arrays: byte lengths of the logs, totals so far. waiting: good updates that
+    came too late. bases: tensors by round of the older states to which updates may still refer.
     """
 
     state: ServerState
     salience: dict[str, SalienceRecord] = field(default_factory=dict)
     clients: dict[int, ClientState] = field(default_factory=dict)
     progress: dict = field(default_factory=dict)
+    waiting: list[Upload] = field(default_factory=list)
+    bases: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
 
 
 def write_checkpoint(folder, checkpoint, meta):
@@ -36,11 +44,17 @@ def write_checkpoint(folder, checkpoint, meta):
     state, records = checkpoint.state, {}
     for scope, record in checkpoint.salience.items():
         records |= record.tensors(scope)
-    meta = meta | {"round": state.round, "progress": checkpoint.progress}
+    meta = meta | {"round": state.round, "progress": checkpoint.progress, "bases": sorted(checkpoint.bases)}
+    meta["waiting"] = [{name: getattr(upload, name) for name in UPLOAD} for upload in checkpoint.waiting]
     arrays = {name: getattr(state, name) for name in array_fields()}
     write_tensors(folder / "state.safetensors", joined(arrays), meta)
     write_tensors(folder / "salience.safetensors", records, {"round": state.round})
     write_tensors(folder / "clients.safetensors", joined(checkpoint.clients), {"round": state.round})
+    if checkpoint.waiting or checkpoint.bases:
+        groups = {"blob": {str(i): np.frombuffer(u.blob, np.uint8) for i, u in enumerate(checkpoint.waiting)}}
+        groups |= {f"state-{i}": upload.state for i, upload in enumerate(checkpoint.waiting)}
+        groups |= {f"base-{base}": tensors for base, tensors in checkpoint.bases.items()}
+        write_tensors(folder / "waiting.safetensors", joined(groups), {"round": state.round})
 
 
 def read_checkpoint(folder):
@@ -55,8 +69,19 @@ def read_checkpoint(folder):
         {scope: SalienceRecord.from_tensors(records, scope) for scope in scopes},
         {int(client): state for client, state in split(clients).items()},
         meta["progress"],
+        *read_waiting(folder, meta["waiting"], meta["bases"]),
     )
     return checkpoint, meta
+
+
+def read_waiting(folder, waiting, bases):
+    """The uploads and the older states of a checkpoint whose `meta` lists them."""
+    groups = split(read_tensors(folder / "waiting.safetensors")[0]) if waiting or bases else {}
+    uploads = [
+        Upload(blob=groups["blob"][str(i)].tobytes(), state=groups.get(f"state-{i}", {}), **known)
+        for i, known in enumerate(waiting)
+    ]
+    return uploads, {base: groups[f"base-{base}"] for base in bases}
 
 
 def array_fields():

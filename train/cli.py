@@ -80,6 +80,49 @@ def floats(ctx, param, value):
     metavar="SHARE",
     help="Share of the rounds over which the density falls from 1.  [0.5]",
 )
+@click.option(
+    "--capacity",
+    metavar="R:SHARE[,...]",
+    help="Densities of weaker and stronger clients with their shares, such as 1.0:0.3,0.4:0.7; each trains its own "
+    "alone. Densities of the network where --density is not given. The density schedule holds for them too.",
+)
+@heading("Rounds and devices")
+@click.option("--fraction-train", type=float, help="Share of the clients that a round draws.  [1.0]")
+@click.option(
+    "--min-clients",
+    type=int,
+    help="A round draws at least as many clients; with fewer good updates it leaves the state as it was.  [1]",
+)
+@click.option("--deadline", type=float, metavar="SECONDS", help="Simulated time after which a round ends.")
+@click.option("--wait-for", type=int, metavar="K", help="End a round with the K-th good update, by simulated time.")
+@click.option(
+    "--max-staleness",
+    type=int,
+    metavar="ROUNDS",
+    help="How old the base of a late update, or of one in the inbox, may be.  [2]",
+)
+@click.option(
+    "--inbox",
+    type=click.Path(),
+    metavar="DIR",
+    help="Updates that come as files; write them under another name and rename them to NAME.safetensors.",
+)
+@click.option(
+    "--client-speed",
+    type=float,
+    metavar="GMACS",
+    help="Simulated clients: billions of multiply-adds a second in training; an assumption, of a small device.  [1.0]",
+)
+@click.option(
+    "--speed-spread",
+    metavar="SPREAD",
+    help="How clients' speeds differ: the deviation of a log-normal factor, or LOW:HIGH.  [0]",
+)
+@click.option("--uplink", metavar="RATE", help="Simulated link of each client, in kbit, Mbit or Gbit.  [10Mbit]")
+@click.option("--downlink", metavar="RATE", help="The other direction.  [50Mbit]")
+@heading("Simulated faults")
+@click.option("--drop-out", type=float, metavar="P", help="Chance that a client vanishes in a round.  [0.0]")
+@click.option("--garbage", type=float, metavar="P", help="Chance that a client sends garbage.  [0.0]")
 @heading("Local training")
 @click.option("--local-epochs", type=int, help="Epochs of a client in a round.  [2]")
 @click.option("--batch-size", type=int, help="Images a step.  [32]")

@@ -9,12 +9,15 @@ from pathlib import Path
 from fedgate.device_runtime.codec import CODECS
 from fedgate.device_runtime.errors import UsageError, choose
 
+from .clocks import parse_rate, parse_spread
 from .gates import check_gate
+from .selection import parse_capacity
 
 SCHEDULES = ("cosine", "constant", "exponential")
 PRECISIONS = ("auto", "fp32", "bf16")
 AUGMENTATIONS = ("auto", "none", "crop", "crop-flip")
-JSON_KINDS = {float: int | float, tuple[float, ...]: list}  # where JSON's type is another than the field's
+# Where JSON's type is another than the field's.
+JSON_KINDS = {float: int | float, float | None: int | float | None, tuple[float, ...]: list}
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,20 @@ class TrainConfig:
     gate: str = "paper"
     density: tuple[float, ...] = (0.5,)
     density_schedule: float = 0.5
+    capacity: str | None = None
     rounds: int = 20
+    fraction_train: float = 1.0
+    min_clients: int = 1
+    deadline: float | None = None
+    wait_for: int | None = None
+    max_staleness: int = 2
+    inbox: str | None = None
+    client_speed: float = 1.0
+    speed_spread: str = "0"
+    uplink: str = "10Mbit"
+    downlink: str = "50Mbit"
+    drop_out: float = 0.0
+    garbage: float = 0.0
     local_epochs: int = 2
     batch_size: int = 32
     lr: float = 0.1
@@ -53,17 +69,30 @@ class TrainConfig:
         object.__setattr__(self, "density", tuple(float(d) for d in self.density))
         if self.gate in ("none", "scale") and self.density == TrainConfig.density:
             object.__setattr__(self, "density", (1.0,))  # the default density is meant for gates that close channels
+        if self.capacity is not None:
+            capacities = tuple(density for density, _ in parse_capacity(self.capacity))
+            if self.density == TrainConfig.density:
+                object.__setattr__(self, "density", capacities)
+            for capacity in capacities:
+                choose("density of --capacity", f"{capacity:g}", [f"{density:g}" for density in self.density])
         # A resumed run must find the user's files from any folder.
         if ":" in self.model:
             object.__setattr__(self, "model", str(Path(self.model).absolute()))
         if self.data != "digits" and Path(self.data).expanduser().exists():
             object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
+        if self.inbox is not None:
+            object.__setattr__(self, "inbox", str(Path(self.inbox).expanduser().absolute()))
         check_gate(self.gate, self.density)
         choose("learning-rate schedule", self.lr_schedule, SCHEDULES)
         choose("codec", self.codec, CODECS)
         choose("codec", self.download_codec, CODECS)
         choose("precision", self.precision, PRECISIONS)
         choose("augmentation", self.augment, AUGMENTATIONS)
+        parse_spread(self.speed_spread)
+        for rate in (self.uplink, self.downlink):
+            parse_rate(rate)
+        if self.drop_out + self.garbage > 1:
+            raise UsageError("--drop-out and --garbage are shares of all clients: together at most 1")
         for name, low, high in (
             ("clients", 1, 100_000),
             ("rounds", 1, 1_000_000),
@@ -75,11 +104,20 @@ class TrainConfig:
             ("weight_decay", 0.0, 1.0),
             ("clip_norm", 0.0, 1e9),
             ("density_schedule", 0.0, 1.0),
+            ("fraction_train", 0.0, 1.0),
+            ("min_clients", 1, self.clients),
+            ("deadline", 1e-9, 1e9),
+            ("wait_for", 1, self.clients),
+            ("max_staleness", 0, 1000),
+            ("client_speed", 1e-9, 1e9),
+            ("drop_out", 0.0, 1.0),
+            ("garbage", 0.0, 1.0),
             ("seed", 0, 2**32 - 1),
         ):
-            if not low <= getattr(self, name) <= high:
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
                 option = name.replace("_", "-")
-                raise UsageError(f"--{option} {getattr(self, name)} is out of range: {low} to {high}")
+                raise UsageError(f"--{option} {value} is out of range: {low} to {high}")
         if self.lr_decay != TrainConfig.lr_decay and self.lr_schedule != "exponential":
             raise UsageError(f"--lr-decay is of --lr-schedule exponential, and the schedule is {self.lr_schedule}")
 

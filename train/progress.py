@@ -44,12 +44,14 @@ class RoundProgress:
 
     def update(self, row):
         """row: the round's line of metrics.jsonl."""
-        text = f"loss {row['loss']:.3f}"
+        text = "no loss" if row["loss"] is None else f"loss {row['loss']:.3f}"
         if row["accuracy"] is not None:
             text += f"  accuracy {100 * row['accuracy']:.2f} %"
         if row["mask_overlap"] is not None:
             text += f"  density {row['density'][-1]:.2f}  overlap {row['mask_overlap']:.2f}"
         text += f"  {row['images_per_cpu_second']:.0f} images per CPU second"
+        if row["reason"] is not None:
+            text += f"  {row['reason']}"
         if self.bar:
             self.bar.update(self.task, completed=row["round"], description=text)
         elif not self.quiet:

@@ -5,28 +5,32 @@ import hashlib
 import platform
 import time
 import uuid
+from dataclasses import replace
 from importlib import metadata
 
-import numpy as np
 import torch
 
-from fedgate.device_runtime import macs
 from fedgate.device_runtime.errors import UsageError
-from fedgate.device_runtime.update import decode_update
 
+from .arrivals import Upload, bases_needed
 from .checkpoint import Checkpoint
 from .client import LocalPlan, client_seed, resolve_precision
+from .clocks import make_clocks
 from .config import TrainConfig
 from .data import load_data
 from .downloads import Broadcast, note_changes
+from .gather import gather
+from .inbox import Inbox
 from .local_engine import LocalEngine
 from .network import build_network, network_tensors
 from .partition import class_table, partition
+from .rows import round_row
 from .run_directory import MetricsLog, RunDirectory, RunInfo
 from .salience import SalienceRecord
 from .schedule import densities_at, learning_rate_at
+from .selection import capacity_levels
 from .strategies import ServerState, round_step
-from .wire import held_round, record_of, update_spec
+from .wire import record_of, update_spec
 
 SERVER_STREAM = 2**32 - 1  # beside the numbers of clients in seeds
 
@@ -109,8 +113,9 @@ class Run:
         self.info, self.config = directory.info, directory.info.config
         self.network = make_network(self.info)
         self.layers = self.network.layers
-        self.levels = len(self.config.density)
         self.table = class_table(data.train_labels.numpy(), parts, len(data.labels))
+        self.clocks, self.client_levels = make_clocks(self.config), capacity_levels(self.config)
+        self.inbox = Inbox(self.config.inbox, self.info.run) if self.config.inbox else None
         self.engine = make_engine(self.info, data, parts, workers)
         self.log = MetricsLog(directory.path / "metrics.jsonl")  # from here on no other process has this run
         try:
@@ -122,15 +127,27 @@ class Run:
     def load(self):
         """Take up the newest checkpoint, or the initial state where there is none."""
         initial = ServerState(0, network_tensors(self.network))
-        checkpoint = self.directory.load() or Checkpoint(initial, progress={"metrics_bytes": 0})
+        start = Checkpoint(initial, progress={"metrics_bytes": 0, "simulated_seconds": 0.0})
+        checkpoint = self.directory.load() or start
         self.state, self.salience, self.clients = checkpoint.state, checkpoint.salience, checkpoint.clients
+        self.waiting, self.bases = checkpoint.waiting, checkpoint.bases
+        self.clock = checkpoint.progress["simulated_seconds"]
         self.log.cut(checkpoint.progress["metrics_bytes"])
+        if self.inbox:
+            self.inbox.restore(self.state.round)
+
+    @property
+    def densities(self):
+        """Of the round that follows the present state, by level."""
+        config = self.config
+        return densities_at(config.density, self.state.round, config.rounds, config.density_schedule)
 
     def plan(self, client):
         """What a client is asked to do in the round that follows the present state."""
         config, done = self.config, self.state.round
         return LocalPlan(
-            densities=densities_at(config.density, done, config.rounds, config.density_schedule),
+            densities=self.densities,
+            level=self.client_levels[client],
             epochs=config.local_epochs,
             batch_size=config.batch_size,
             lr=learning_rate_at(
@@ -162,81 +179,46 @@ class Run:
 
     def round(self):
         """One round: download, local training, upload, aggregation, evaluation, checkpoint."""
-        started = time.perf_counter()
+        started, config, densities = time.perf_counter(), self.config, self.densities
         broadcast = self.broadcast()
-        sent = {
-            client: len(broadcast.blob(held_round(self.clients.get(client, {}))))
-            for client in range(self.config.clients)
+        turnout = gather(self, broadcast)
+        good, reason = len(turnout.joined), None
+        if good < config.min_clients:
+            reason = f"{good} good updates, and --min-clients is {config.min_clients}: the state is kept"
+            turnout.keep_for_later()
+        after = note_changes(self.state, self.aggregate(turnout), broadcast.spec, broadcast.public)
+        spent = turnout.ended - self.clock
+        needed = bases_needed(after.round, turnout.waiting, config.max_staleness, self.inbox is not None)
+        bases = self.bases | {self.state.round: broadcast.public}
+        self.bases = {base: bases[base] for base in needed}
+        self.state, self.waiting, self.clock = after, turnout.waiting, turnout.ended
+        evaluation = self.engine.evaluate(self.state.tensors, densities)
+        row = round_row(evaluation, turnout.rows, self.state.round, densities, config.local_epochs) | {
+            "simulated_seconds": spent,
+            "simulated_hours": self.clock / 3600,
+            "reason": reason,
+            "refused_files": [{"file": letter.path.name, "reason": why} for letter, why in turnout.refused],
+            "seconds": round(time.perf_counter() - started, 3),
         }
-        densities = self.plan(0).densities
-        updates, rows = [], []
-        for result in self.engine.train(range(self.config.clients), broadcast, self.plan, self.clients):
-            self.clients[result.client] = result.state
-            update = decode_update(result.blob, broadcast.spec, broadcast.public)
-            record = record_of(update)
-            self.salience[f"client-{result.client}"] = record
-            updates.append(update)
-            rows.append(self.client_row(result, update, record, densities, sent[result.client]))
-        after = round_step(self.state, updates)
-        self.state = note_changes(self.state, after, broadcast.spec, broadcast.public)
-        clients = [self.salience[scope] for scope in sorted(self.salience) if scope != "global"]
-        self.salience["global"] = functools.reduce(SalienceRecord.__add__, clients)
-        row = self.round_row(rows, densities)
-        row["images_per_cpu_second"] = row["examples"] * self.config.local_epochs / max(row["cpu_seconds"], 1e-3)
-        row["seconds"] = round(time.perf_counter() - started, 3)
-        for line in (*rows, row):
+        for line in (*turnout.rows, row):
             self.log.write(line)
-        progress = {"metrics_bytes": self.log.sync()}
-        self.directory.save(Checkpoint(self.state, self.salience, self.clients, progress))
+        for letter, why in turnout.letters():
+            self.inbox.move(letter, self.state.round, why)
+        progress = {"metrics_bytes": self.log.sync(), "simulated_seconds": self.clock}
+        self.directory.save(Checkpoint(self.state, self.salience, self.clients, progress, self.waiting, self.bases))
         return row
 
-    def client_row(self, result, update, record, densities, bytes_down):
-        top = self.levels - 1
-        return {
-            "round": self.state.round + 1,
-            "client": result.client,
-            "examples": update.examples,
-            "loss": result.loss,
-            "accuracy": result.accuracy,
-            "bytes_up": len(result.blob),
-            "bytes_down": bytes_down,
-            "macs_per_sample": sum(macs.nominal(self.layers, densities[top]).values()),
-            "kept_share": 1.0,
-            "mask_overlap": mean_overlap(record, top),
-            "cpu_seconds": round(result.cpu_seconds, 3),
-            "seconds": round(result.seconds, 3),
-        }
-
-    def round_row(self, rows, densities):
-        """The round's own line; its accuracy, MACs and overlap are of the default (highest) level on the test set.
-
-        The test set is seen at the densities of the round, as the network was trained: it is tied to them, and a
-        schedule that has not arrived yet would make it look worse than it is.
-        """
-        evaluation = self.engine.evaluate(self.state.tensors, densities)
-        top = self.levels - 1
-        statistics = evaluation.salience.mask_statistics(top)
-        examples = sum(row["examples"] for row in rows)
-        return {
-            "round": self.state.round,
-            "client": None,
-            "density": densities,
-            "examples": examples,
-            "loss": sum(row["loss"] * row["examples"] for row in rows) / examples,
-            "accuracy": evaluation.accuracy()[top],
-            "accuracy_by_level": evaluation.accuracy(),
-            "test_loss": evaluation.loss[top] / evaluation.images[top],
-            "cpu_seconds": sum(row["cpu_seconds"] for row in rows),
-            "bytes_up": sum(row["bytes_up"] for row in rows),
-            "bytes_down": sum(row["bytes_down"] for row in rows),
-            "macs_per_sample": evaluation.executed[top].sum() / evaluation.images[top],
-            "kept_share": 1.0,
-            "mask_overlap": mean_overlap(evaluation.salience, top),
-            "masks": {
-                name: {"overlap": overlap, "never": never, "always": always}
-                for name, (overlap, never, always) in statistics.items()
-            },
-        }
+    def aggregate(self, turnout):
+        """The next state; of the clients whose updates are in it, also their records and what they keep."""
+        if not turnout.joined:
+            return replace(self.state, round=self.state.round + 1)
+        for update, source in turnout.joined:
+            self.salience[f"client-{update.client}"] = record_of(update)
+            if isinstance(source, Upload):
+                self.clients[update.client] = source.state
+        clients = [self.salience[scope] for scope in sorted(self.salience) if scope != "global"]
+        self.salience["global"] = functools.reduce(SalienceRecord.__add__, clients)
+        return round_step(self.state, [update for update, _ in turnout.joined])
 
     def __enter__(self):
         return self
@@ -245,9 +227,3 @@ class Run:
         """Stop the workers, at once when a round was interrupted or failed."""
         self.engine.close(at_once=error is not None)
         self.log.close()
-
-
-def mean_overlap(record, level):
-    """Mean over the gated layers of how much the masks of different inputs overlap; None without gates."""
-    statistics = record.mask_statistics(level)
-    return float(np.mean([overlap for overlap, _, _ in statistics.values()])) if statistics else None

@@ -8,6 +8,7 @@ from fedgate.device_runtime.errors import FedgateError, UsageError
 
 from .board import Board
 from .config import TrainConfig
+from .inbox import check_inbox
 from .partition import plot_class_table, render_class_table
 from .progress import RoundProgress
 from .rounds import Run, describe_run, make_network, prepare
@@ -38,6 +39,8 @@ def run_training(out, resume, workers=1, quiet=False, options=None):
     else:
         config = TrainConfig(**options)
         check_new(out)  # now, not after minutes of reading data
+        if config.inbox is not None:
+            check_inbox(config.inbox)
         data, parts = prepare(config)
         info = describe_run(config, data)
         make_network(info)  # a model that cannot be built leaves no run behind

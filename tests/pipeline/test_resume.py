@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -47,15 +48,33 @@ def test_metrics_have_each_round_and_client_once(undisturbed):
     assert lines == [(round_, client) for round_ in range(1, 6) for client in (0, 1, 2, 3, None)]
 
 
-@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.all)])
-def test_killed_between_any_two_steps_on_the_disk(tmp_path, every):
+def killed_between_steps(folder, every, kind):
     script = Path(__file__).with_name("kill_points.py")
-    command = [sys.executable, str(script), str(tmp_path), str(every)]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=580)
+    command = [sys.executable, str(script), str(folder), str(every), kind]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=1200)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["wrong"] == [] and result["steps"] > 40
     assert result["kills"] == len(range(0, result["steps"], every))
+    return result
+
+
+@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.all)])
+def test_killed_between_any_two_steps_on_the_disk(tmp_path, every):
+    killed_between_steps(tmp_path, every, "plain")
+
+
+@pytest.mark.timeout(1300)
+@pytest.mark.parametrize("every", [23, pytest.param(1, marks=pytest.mark.all)])
+def test_killed_with_late_and_broken_updates_and_an_inbox(tmp_path, every):
+    """Also the inbox ends as if nothing had happened: each letter is used, or refused, once and in the same round."""
+    result = killed_between_steps(tmp_path, every, "uneven")
+    assert result["statuses"] == ["dropped", "refused", "used", "waiting"]
+    moved = [re.sub(r"in/(\w+)/\w+-0000(\d)/\w{16}-", r"\1 \2 ", name) for name in result["inbox"]]
+    assert {"in/half.part", "refused 1 bad.safetensors", "refused 1 bad.safetensors.reason"} <= set(moved)
+    used = sorted(name for name in moved if name.startswith("used"))
+    first, second = ("a", "b") if "used 1 a.safetensors" in used else ("b", "a")  # of the same client
+    assert used == [*sorted((f"used 1 {first}.safetensors", "used 1 c.safetensors")), f"used 2 {second}.safetensors"]
 
 
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path):

@@ -1,0 +1,197 @@
+"""What the server has in hand when a round ends by the simulated clock: from the clients of the round, from those that
+were late in earlier ones, and from the inbox.
+
+A client that has not arrived yet is busy, and one whose update lies in the inbox has answered: neither is drawn.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+
+from fedgate.device_runtime.checks import Fields
+from fedgate.device_runtime.errors import FedgateError
+from fedgate.device_runtime.tensors import tensors_hash, unpack
+from fedgate.device_runtime.update import MOST, MOST_HEADER, decode_update
+from fedgate.device_runtime.update_spec import SERVER, Update
+
+from .arrivals import Upload, close_round, rebased
+from .clocks import training_macs
+from .downloads import Broadcast
+from .faults import damage, fault, lasts
+from .inbox import Letter
+from .rows import client_row
+from .selection import sample_clients
+from .wire import held_round
+
+
+@dataclass
+class Turnout:
+    """What a round brought.
+
+    joined: good updates to the present state, each with the upload or letter that it came by. waiting: uploads for
+    later rounds. refused: letters, each with the reason. ended: simulated seconds since the run began.
+    """
+
+    run: object
+    broadcast: Broadcast
+    ended: float = 0.0
+    joined: list[tuple[Update, Upload | Letter]] = field(default_factory=list)
+    waiting: list[Upload] = field(default_factory=list)
+    refused: list[tuple[Letter, str]] = field(default_factory=list)
+    rows: list[dict] = field(default_factory=list)
+
+    def row(self, client, status, **known):
+        run = self.run
+        self.rows.append(client_row(run.layers, run.densities, run.state.round + 1, client, status, **known))
+
+    def base(self, round_):
+        """What an update to the present state or to an older one must look like, and that state: (spec, tensors)."""
+        if round_ == self.run.state.round:
+            return self.broadcast.spec, self.broadcast.public
+        tensors = self.run.bases[round_]
+        return replace(self.broadcast.spec, base_round=round_, base_hash=tensors_hash(tensors)), tensors
+
+    def join(self, update, source, **known):
+        """Take a good update to the present state or to an older one."""
+        self.row(update.client, "used", update=update, base_round=update.base_round, **known)
+        if update.base_round < self.run.state.round:
+            spec, base = self.base(update.base_round)
+            base, present = (
+                spec.take({name: state[name] for name in update.values}, update.channels)
+                for state in (base, self.broadcast.public)
+            )
+            update = rebased(update, base, present)
+        self.joined.append((update, source))
+
+    def letters(self):
+        """Those that the round is done with, with the reason of refused ones."""
+        return [(source, None) for _, source in self.joined if isinstance(source, Letter)] + self.refused
+
+    def keep_for_later(self):
+        """Nothing of this round is used: uploads wait for the next one, letters stay where they are."""
+        self.waiting += [source for _, source in self.joined if isinstance(source, Upload)]
+        self.joined = []
+        for row in self.rows:
+            row["status"] = "waiting" if row["status"] == "used" else row["status"]
+
+
+def gather(run, broadcast) -> Turnout:
+    """Train the clients of a round and collect what is there at its end. `run` is left as it is."""
+    turnout = Turnout(run, broadcast)
+    read_inbox(turnout)
+    late = still_fresh(turnout)
+    absent = {upload.client for upload in late} | {update.client for update, _ in turnout.joined}
+    answers = train_selected(turnout, [c for c in range(run.config.clients) if c not in absent])
+    turnout.ended, in_time = close_round(
+        run.clock, [upload for upload, _, _ in answers], run.config.deadline, run.config.wait_for
+    )
+    if late and not answers:  # everybody is busy
+        limit = math.inf if run.config.deadline is None else run.clock + run.config.deadline
+        turnout.ended = max(run.clock, min(limit, *(upload.arrives for upload in late)))
+    for upload, update, known in answers:
+        if update is None:
+            turnout.row(upload.client, "refused" if known["reason"] else "dropped", **known)
+        elif upload in in_time:
+            turnout.join(update, upload, **known)
+        else:
+            turnout.row(upload.client, "waiting", update=update, **known)
+            turnout.waiting.append(upload)
+    for upload in late:
+        if upload.arrives <= turnout.ended:
+            turnout.join(decode_update(upload.blob, *turnout.base(upload.base_round)), upload, level=upload.level)
+        else:
+            turnout.waiting.append(upload)
+    turnout.rows.sort(key=lambda row: row["client"])
+    return turnout
+
+
+def still_fresh(turnout):
+    """The late uploads whose base is not too old; the others are refused, and their clients are free again."""
+    run, fresh = turnout.run, []
+    for upload in run.waiting:
+        reason = staleness(run, upload.base_round)
+        if reason is None:
+            fresh.append(upload)
+        else:
+            turnout.row(upload.client, "refused", reason=reason, base_round=upload.base_round, level=upload.level)
+    return fresh
+
+
+def staleness(run, base_round):
+    """Why a base cannot be used in the round that follows the present state; None where it can."""
+    age, most = run.state.round - base_round, run.config.max_staleness
+    if age < 0:
+        return f"its base is of round {base_round}, which is not done yet"
+    return f"its base is {age} rounds old, and --max-staleness is {most}" if age > most else None
+
+
+def train_selected(turnout, available):
+    """Train a round's clients: a list of (upload, update or None, fields of the row)."""
+    run, broadcast = turnout.run, turnout.broadcast
+    config, done = run.config, run.state.round
+    chosen = sample_clients(config.seed, done, available, config.clients, config.fraction_train, config.min_clients)
+    faults = {client: fault(config.seed, done, client, config.drop_out, config.garbage) for client in chosen}
+    working = [client for client in chosen if faults[client] != "drop-out"]
+    results = {result.client: result for result in run.engine.train(working, broadcast, run.plan, run.clients)}
+    answers = []
+    for client in chosen:
+        examples, level = len(run.parts[client]), run.client_levels[client]
+        costs = training_macs(run.layers, run.densities, level) * examples * config.local_epochs
+        received = len(broadcast.blob(held_round(run.clients.get(client, {}))))
+        seconds = run.clocks.receiving(received) + run.clocks.training(client, costs)
+        known = {"examples": examples, "level": level, "bytes_down": received, "reason": None}
+        update, blob, state = None, b"", {}
+        if faults[client] == "drop-out":
+            seconds *= lasts(config.seed, done, client)
+        else:
+            result = results[client]
+            blob, state = result.blob, result.state
+            if faults[client] == "garbage":
+                blob = damage(blob, config.seed, done, client)
+            seconds += run.clocks.sending(len(blob))
+            update, known["reason"] = judge(blob, *turnout.base(done))
+            known |= {"loss": result.loss, "accuracy": result.accuracy, "bytes_up": len(blob)}
+            known |= {"cpu_seconds": round(result.cpu_seconds, 3), "seconds": round(result.seconds, 3)}
+        upload = Upload(client, done, run.clock + seconds, blob, state, level, good=update is not None)
+        answers.append((upload, update, known | {"simulated_seconds": seconds}))
+    return answers
+
+
+def judge(blob, spec, base):
+    """(update, None) of a good blob, (None, reason) of another; spec and base: of `Turnout.base`."""
+    try:
+        update = decode_update(blob, spec, base)
+        return (None, "the update is a download") if update.client == SERVER else (update, None)
+    except FedgateError as error:
+        return None, str(error)
+
+
+def read_inbox(turnout):
+    """Take up the inbox's letters: one of each client, that of the oldest base first; others stay for later rounds."""
+    run, good = turnout.run, []
+    if run.inbox is None:
+        return
+    used, busy = run.inbox.used(), {upload.client for upload in run.waiting}
+    for letter in run.inbox.letters(turnout.broadcast.spec.most_bytes + MOST_HEADER):
+        update, reason = open_letter(turnout, letter, used)
+        if update is None:
+            turnout.refused.append((letter, reason))
+        else:
+            good.append((update.base_round, letter.digest, update, letter))
+    for _, _, update, letter in sorted(good, key=lambda each: each[:2]):
+        if update.client not in busy:
+            busy.add(update.client)
+            turnout.join(update, letter, bytes_up=len(letter.blob), file=letter.path.name)
+
+
+def open_letter(turnout, letter, used):
+    """As `judge`, of a file that may be to any base, and may have come before."""
+    if letter.blob is None:
+        return None, "the file is larger than any update for this network"
+    if letter.digest[:16] in used:
+        return None, f"the same update was used in round {used[letter.digest[:16]]}"
+    try:
+        base_round = Fields(unpack(letter.blob, "the update")[1], "the update").whole("base_round", 0, MOST)
+    except FedgateError as error:
+        return None, str(error)
+    reason = staleness(turnout.run, base_round)
+    return (None, reason) if reason else judge(letter.blob, *turnout.base(base_round))
