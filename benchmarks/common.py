@@ -49,16 +49,17 @@ def program_entry(file, engine, role, network, level=None, kernel_layers=()):
     return Program(file, engine, role, level, inputs, outputs, role == "skip", tuple(kernel_layers), "", 0)
 
 
-def bundle_of(folder, shape, densities=(1.0,)):
-    """What stands in for a bundle when its programs are loaded; shape: (C, H, W)."""
-    return Bundle(Path(folder), SimpleNamespace(shape=(1, *shape), densities=tuple(densities)))
+def bundle_of(folder, network):
+    """What stands in for a bundle when programs of a gated network are loaded."""
+    facts = {"shape": (1, *network.shape), "densities": network.densities, "layers": network.layers}
+    return Bundle(Path(folder), SimpleNamespace(**facts))
 
 
 def load(folder, name, eval_network, engine, network):
     """Lower an image -> logits network and load it as a program that belongs to no bundle."""
     program = program_entry(f"{name}.{LOWERINGS[engine][0]}", engine, "dense", network)
     Path(folder, program.file).write_bytes(lower(eval_network, engine, network.shape, has_level=False))
-    return load_program(bundle_of(folder, network.shape), program)
+    return load_program(bundle_of(folder, network), program)
 
 
 def lowered_digest(body, *facts):

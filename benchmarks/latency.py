@@ -253,7 +253,7 @@ def measured(of, lowered, engine, threads, seconds, status):
     """The rows of a subject on an engine with a number of threads: compared, timed and counted."""
     there = [entry for entry in lowered if entry.program is not None]
     rows = [made for entry in lowered if entry.reason for made in unmeasured(of, entry, engine, threads, entry.reason)]
-    bundle = bundle_of(CACHE, of.network.shape, of.network.densities)
+    bundle = bundle_of(CACHE, of.network)
     right = []
     try:
         with TimingProcess(bundle, [entry.program for entry in there], of.images, threads) as process:

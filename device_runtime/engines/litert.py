@@ -4,7 +4,7 @@ from ..bundle import Bundle
 from ..errors import FedgateError
 from ..kernels.build import find
 from ..kernels.library import KernelLibrary
-from ..manifest import Program
+from ..manifest import Manifest, Program
 from .program import LoadedProgram
 
 
@@ -21,6 +21,16 @@ def load(bundle: Bundle, program: Program, threads: int) -> LoadedProgram:
     return _LiteRT(bundle, program, threads)
 
 
+def stock_threads(manifest: Manifest, program: Program, threads: int) -> int:
+    """Threads for the stock operators of a program: one where the kernel computes every convolution.
+
+    Between two calls XNNPACK's idle workers go on looking out for work, on the very cores that the kernel's want:
+    ResNet-32 with two threads took 0.73 ms with them, and 0.59 ms without.
+    """
+    convs = {layer.name for layer in manifest.layers if layer.kind == "conv"}
+    return 1 if program.needs_kernel and convs <= set(program.kernel_layers) else threads
+
+
 class _LiteRT(LoadedProgram):
     def __init__(self, bundle, program, threads):
         super().__init__(bundle, program)
@@ -31,7 +41,9 @@ class _LiteRT(LoadedProgram):
             self.kernel = KernelLibrary(library)
             delegates = [import_runtime().load_delegate(library, {"threads": str(threads)})]
         self._interpreter = import_runtime().Interpreter(
-            model_path=path, num_threads=threads, experimental_delegates=delegates
+            model_path=path,
+            num_threads=stock_threads(bundle.manifest, program, threads),
+            experimental_delegates=delegates,
         )
         self._interpreter.allocate_tensors()
         # The converter names a signature's inputs args_0, args_1, ... and its outputs output_0, ...; the order of the

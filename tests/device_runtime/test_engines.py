@@ -1,5 +1,7 @@
 """Every engine against eager torch, and how each refuses what it cannot run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny_bundle
@@ -7,6 +9,7 @@ import torch
 
 from fedgate.device_runtime import engines
 from fedgate.device_runtime.bundle import load_bundle
+from fedgate.device_runtime.engines.litert import stock_threads
 from fedgate.device_runtime.errors import FedgateError, UsageError
 
 INPUTS = np.random.default_rng(3).normal(size=(5, 1, 3, 8, 8)).astype(np.float32)
@@ -116,3 +119,11 @@ def test_available_names_the_installed_versions():
     assert all(engine.version and engine.reason is None for engine in found.values())
     with pytest.raises(UsageError, match="known: executorch, litert, onnx"):
         engines.import_runtime("tensorrt")
+
+
+def test_xnnpack_gets_one_thread_only_where_the_kernel_computes_every_convolution(bundle):
+    masked = next(program for program in bundle.manifest.programs if program.role == "masked")
+    skip = replace(masked, role="skip", needs_kernel=True)
+    assert stock_threads(bundle.manifest, masked, 4) == 4
+    assert stock_threads(bundle.manifest, replace(skip, kernel_layers=("one", "two")), 4) == 4  # the stem is stock
+    assert stock_threads(bundle.manifest, replace(skip, kernel_layers=("stem", "one", "two")), 4) == 1
