@@ -1,6 +1,6 @@
 """A client's share of a round: local SGD from the server's tensors on the client's own examples."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from .adaptive import Moves
 from .augment import augment, normalise
 from .salience import SalienceCollector, SalienceRecord
 from .sliced import SlicedForward
+from .strategies.local import LocalTerms
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class LocalPlan:
     densities: those of this round, one a level. level: the one that the client trains; None draws one a batch.
     lr: of the first local epoch; each later one has `lr_decay` times that of the one before.
     adaptive_gradient: closed channels do not move (see `adaptive`), nor then are they computed where `sliced`.
+    algorithm: one of `strategies.ALGORITHMS`.
     """
 
     densities: tuple[float, ...]
@@ -34,6 +36,8 @@ class LocalPlan:
     lr_decay: float = 1.0
     level: int | None = None
     adaptive_gradient: bool = True
+    algorithm: str = "fedavg"
+    proximal_mu: float = 0.0
     codec: str = "fp32"
     sliced: bool = True
 
@@ -42,7 +46,8 @@ class LocalPlan:
 class LocalResult:
     """loss and accuracy: means over the examples of the last local epoch, as they were trained on.
 
-    touched: by gated layer, the channels that any batch opened; bool (C,).
+    touched: by gated layer, the channels that any batch opened; bool (C,). control: SCAFFOLD's change of the client's
+    control variate, by parameter; nothing for other algorithms.
     """
 
     salience: SalienceRecord
@@ -50,6 +55,7 @@ class LocalResult:
     accuracy: float
     steps: int
     touched: dict[str, np.ndarray]
+    control: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def resolve_precision(name, device):
@@ -83,10 +89,11 @@ def client_seed(seed, round_index, client):
     return int(np.random.SeedSequence([seed, round_index, client]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def train_locally(network, images, labels, statistics, plan: LocalPlan) -> LocalResult:
+def train_locally(network, images, labels, statistics, plan: LocalPlan, control=None, state=None) -> LocalResult:
     """Train `network` in place on one client's examples.
 
     images: uint8 (n, C, H, W); labels: int64 (n,); statistics: (mean, std) of the data, C floats each.
+    control, state: for SCAFFOLD the variates of the server and of the client (see `LocalTerms`).
     Where each batch draws its level, the highest learns from the labels, the others from the labels and from what the
     highest says of the same batch (J. Yu and T. Huang, "Universally Slimmable Networks", ICCV 2019, 3.3); a client
     that trains one level learns from the labels alone, as it may not be able to run the highest.
@@ -105,6 +112,7 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan) -> Local
     moves = Moves(network, optimizer, plan.adaptive_gradient)
     sliced = plan.sliced and plan.adaptive_gradient and bool(network.gates) and device.type == "cpu"
     forward = SlicedForward(network) if sliced else network
+    terms = LocalTerms(network, plan, control or {}, state or {})
     top, steps = len(plan.densities) - 1, 0
     for epoch in range(plan.epochs):
         for group in optimizer.param_groups:
@@ -121,6 +129,7 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan) -> Local
             loss.backward()
             if plan.clip_norm:
                 torch.nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
+            terms.add()  # like weight decay, it is not what clipping is for
             optimizer.step()
             moves.after()
             loss_sum += loss.detach() * len(y)
@@ -128,7 +137,8 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan) -> Local
             steps += 1
     count = max(1, len(labels))
     touched = {name: mask.cpu().numpy() for name, mask in moves.touched.items()}
-    return LocalResult(collector.record(), float(loss_sum) / count, float(correct) / count, steps, touched)
+    loss, accuracy = float(loss_sum) / count, float(correct) / count
+    return LocalResult(collector.record(), loss, accuracy, steps, touched, terms.control_changes(moves.distance))
 
 
 def epoch_batches(images, labels, statistics, plan, generator, device):

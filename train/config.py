@@ -12,6 +12,7 @@ from fedgate.device_runtime.errors import UsageError, choose
 from .clocks import parse_rate, parse_spread
 from .gates import check_gate
 from .selection import parse_capacity
+from .strategies import ALGORITHMS, ROBUST, SERVER_OPTIMIZERS
 
 SCHEDULES = ("cosine", "constant", "exponential")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -58,6 +59,13 @@ class TrainConfig:
     weight_decay: float = 5e-4
     clip_norm: float = 1.0
     adaptive_gradient: bool = True
+    algorithm: str = "fedavg"
+    proximal_mu: float = 0.01
+    server_optimizer: str = "none"
+    server_lr: float | None = None
+    server_momentum: float = 0.9
+    clip_update: float = 0.0
+    robust: str = "none"
     codec: str = "fp32"
     download_codec: str = "fp32"
     augment: str = "auto"
@@ -84,6 +92,9 @@ class TrainConfig:
             object.__setattr__(self, "inbox", str(Path(self.inbox).expanduser().absolute()))
         check_gate(self.gate, self.density)
         choose("learning-rate schedule", self.lr_schedule, SCHEDULES)
+        choose("algorithm", self.algorithm, ALGORITHMS)
+        choose("server optimizer", self.server_optimizer, SERVER_OPTIMIZERS)
+        choose("robust aggregation", self.robust, ROBUST)
         choose("codec", self.codec, CODECS)
         choose("codec", self.download_codec, CODECS)
         choose("precision", self.precision, PRECISIONS)
@@ -103,6 +114,10 @@ class TrainConfig:
             ("momentum", 0.0, 0.9999),
             ("weight_decay", 0.0, 1.0),
             ("clip_norm", 0.0, 1e9),
+            ("proximal_mu", 0.0, 1e6),
+            ("server_lr", 1e-12, 1e3),
+            ("server_momentum", 0.0, 0.9999),
+            ("clip_update", 0.0, 1e9),
             ("density_schedule", 0.0, 1.0),
             ("fraction_train", 0.0, 1.0),
             ("min_clients", 1, self.clients),
@@ -120,6 +135,21 @@ class TrainConfig:
                 raise UsageError(f"--{option} {value} is out of range: {low} to {high}")
         if self.lr_decay != TrainConfig.lr_decay and self.lr_schedule != "exponential":
             raise UsageError(f"--lr-decay is of --lr-schedule exponential, and the schedule is {self.lr_schedule}")
+
+        if self.proximal_mu != TrainConfig.proximal_mu and self.algorithm != "fedprox":
+            raise UsageError(f"--proximal-mu is of --algorithm fedprox, and the algorithm is {self.algorithm}")
+        if self.server_momentum != TrainConfig.server_momentum and self.server_optimizer == "none":
+            raise UsageError("--server-momentum is of --server-optimizer momentum or adam, and there is none")
+        if self.algorithm == "scaffold" and self.inbox is not None:
+            raise UsageError(
+                "--algorithm scaffold cannot use an --inbox: updates from outside have no control variates"
+            )
+        if self.robust != "none" and self.algorithm in ("fednova", "scaffold"):
+            trusted = "how many steps a client says it made" if self.algorithm == "fednova" else "control variates"
+            raise UsageError(
+                f"--robust {self.robust} cannot protect --algorithm {self.algorithm}, whose server adds up {trusted}: "
+                "use fedavg or fedprox"
+            )
 
     def to_json(self):
         """Canonical JSON text: equal configurations give equal bytes."""

@@ -81,8 +81,8 @@ class Broadcast:
 
 
 def served(state):
-    """All that clients are given of a server state, by name."""
-    return state.tensors
+    """All that clients are given of a server state, by name: with SCAFFOLD its control variates too."""
+    return state.tensors | {name: value for name, value in state.memory.items() if name.startswith(CONTROL)}
 
 
 def known(tensors, before, channels, spec, codec, seed):

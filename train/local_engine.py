@@ -57,7 +57,7 @@ class Trainer:
         load_tensors(self.network, weights(base))
         chosen = torch.from_numpy(self.parts[client])
         images, labels = self.data.train_images[chosen], self.data.train_labels[chosen]
-        result = train_locally(self.network, images, labels, self.statistics, plan)
+        result = train_locally(self.network, images, labels, self.statistics, plan, base, state)
         blob, state = encode_upload(self.network, result, spec, base, client, len(labels), plan, state)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
         return TaskResult(client, blob, state, result.loss, result.accuracy, cpu_seconds, seconds)

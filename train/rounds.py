@@ -29,7 +29,7 @@ from .run_directory import MetricsLog, RunDirectory, RunInfo
 from .salience import SalienceRecord
 from .schedule import densities_at, learning_rate_at
 from .selection import capacity_levels
-from .strategies import ServerState, round_step
+from .strategies import initial_state, round_step, strategy_of
 from .wire import record_of, update_spec
 
 SERVER_STREAM = 2**32 - 1  # beside the numbers of clients in seeds
@@ -116,6 +116,7 @@ class Run:
         self.table = class_table(data.train_labels.numpy(), parts, len(data.labels))
         self.clocks, self.client_levels = make_clocks(self.config), capacity_levels(self.config)
         self.inbox = Inbox(self.config.inbox, self.info.run) if self.config.inbox else None
+        self.strategy = strategy_of(self.config, self.network)
         self.engine = make_engine(self.info, data, parts, workers)
         self.log = MetricsLog(directory.path / "metrics.jsonl")  # from here on no other process has this run
         try:
@@ -126,7 +127,7 @@ class Run:
 
     def load(self):
         """Take up the newest checkpoint, or the initial state where there is none."""
-        initial = ServerState(0, network_tensors(self.network))
+        initial = initial_state(network_tensors(self.network), self.strategy)
         start = Checkpoint(initial, progress={"metrics_bytes": 0, "simulated_seconds": 0.0})
         checkpoint = self.directory.load() or start
         self.state, self.salience, self.clients = checkpoint.state, checkpoint.salience, checkpoint.clients
@@ -161,12 +162,15 @@ class Run:
             precision=self.info.resolved["precision"],
             seed=client_seed(config.seed, done, client),
             adaptive_gradient=config.adaptive_gradient,
+            algorithm=config.algorithm,
+            proximal_mu=config.proximal_mu,
             codec=config.codec,
         )
 
     def broadcast(self):
         """What the server sends at the start of the round that follows the present state."""
-        spec = update_spec(self.network, self.info.run)
+        control = sorted(self.strategy.parameters) if self.config.algorithm == "scaffold" else ()
+        spec = update_spec(self.network, self.info.run, control)
         seed = (self.config.seed, self.state.round, SERVER_STREAM)
         return Broadcast(self.state, spec, self.config.download_codec, seed)
 
@@ -186,7 +190,7 @@ class Run:
         if good < config.min_clients:
             reason = f"{good} good updates, and --min-clients is {config.min_clients}: the state is kept"
             turnout.keep_for_later()
-        after = note_changes(self.state, self.aggregate(turnout), broadcast.spec, broadcast.public)
+        after = note_changes(self.state, self.aggregate(turnout, broadcast), broadcast.spec, broadcast.public)
         spent = turnout.ended - self.clock
         needed = bases_needed(after.round, turnout.waiting, config.max_staleness, self.inbox is not None)
         bases = self.bases | {self.state.round: broadcast.public}
@@ -208,7 +212,7 @@ class Run:
         self.directory.save(Checkpoint(self.state, self.salience, self.clients, progress, self.waiting, self.bases))
         return row
 
-    def aggregate(self, turnout):
+    def aggregate(self, turnout, broadcast):
         """The next state; of the clients whose updates are in it, also their records and what they keep."""
         if not turnout.joined:
             return replace(self.state, round=self.state.round + 1)
@@ -218,7 +222,8 @@ class Run:
                 self.clients[update.client] = source.state
         clients = [self.salience[scope] for scope in sorted(self.salience) if scope != "global"]
         self.salience["global"] = functools.reduce(SalienceRecord.__add__, clients)
-        return round_step(self.state, [update for update, _ in turnout.joined])
+        updates = [update for update, _ in turnout.joined]
+        return round_step(self.state, updates, self.strategy, broadcast.spec, broadcast.public)
 
     def __enter__(self):
         return self

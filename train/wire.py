@@ -71,6 +71,7 @@ def encode_upload(network, result, spec, base, client, examples, plan, state):
         samples=tuple(int(n) for n in record.samples),
         channels=channels,
         values=spec.take(wanted, channels),
+        control=spec.take(result.control, channels),
         opened=record.opened,
         strength=record.strength,
         codec=plan.codec,
@@ -78,17 +79,29 @@ def encode_upload(network, result, spec, base, client, examples, plan, state):
     )
     blob = encode_update(update, spec, base, (plan.seed, ROUNDING))
     kept = state | {HELD: np.array([spec.base_round], np.int64)}
-    if plan.codec != "fp32":
-        kept |= lost(blob, spec, base, wanted, state)
+    if plan.codec != "fp32" or result.control:
+        try:
+            update = decode_update(blob, spec, base)
+        except FedgateError:  # training diverged, and the server will refuse it
+            return blob, kept
+        kept |= corrected(update, spec, state)
+        if plan.codec != "fp32":
+            kept |= lost(update, spec, wanted, state)
     return blob, kept
 
 
-def lost(blob, spec, base, wanted, state):
-    """What the receiver of a blob does not get of the tensors `wanted`: arrays "error/PARAMETER"."""
-    try:
-        update = decode_update(blob, spec, base)
-    except FedgateError:  # training diverged, and the server will refuse it
-        return {}
+def corrected(update, spec, state):
+    """A client's control variates "control/PARAMETER" after the change that the server received."""
+    variates = {CONTROL + name: np.zeros(spec.parameters[name], np.float32) for name in update.control}
+    for name, control in variates.items():
+        control += state.get(name, np.float32(0))
+        part = spec.take({name: control}, update.channels)[name] + update.control[name.removeprefix(CONTROL)]
+        spec.put(variates, update.channels, {name: part})
+    return variates
+
+
+def lost(update, spec, wanted, state):
+    """What the receiver of an update does not get of the tensors `wanted`: arrays "error/PARAMETER"."""
     errors = {name: np.array(state.get(ERROR + name, np.zeros_like(value))) for name, value in wanted.items()}
     parts = spec.take(wanted, update.channels)
     spec.put(errors, update.channels, {name: parts[name] - value for name, value in update.values.items()})

@@ -48,7 +48,7 @@ def put_back(network, optimizer, before):
     """Entry by entry: everything of channels that the last batch closed gets its old value again."""
     places = {f"value {name}": value for name, value in network.body.state_dict().items()}
     for name, parameter in network.body.named_parameters():
-        places[f"momentum {name}"] = optimizer.state[parameter]["momentum_buffer"]
+        places[f"momentum {name}"] = optimizer.state[parameter].get("momentum_buffer", torch.zeros_like(parameter))
     for layer, gate in network.gates.items():
         for channel in range(gate.out_channels):
             if any(bool(sample[channel]) for sample in gate.open):

@@ -62,6 +62,14 @@ def test_ungated_networks_default_to_density_one():
         ({"lr_decay": 0.9}, "--lr-decay is of --lr-schedule exponential"),
         ({"lr_schedule": "step"}, "unknown learning-rate schedule 'step'"),
         ({"augment": "mixup"}, "unknown augmentation 'mixup'"),
+        ({"algorithm": "fedsgd"}, "unknown algorithm 'fedsgd'; known: fedavg, fedprox, fednova, scaffold"),
+        ({"server_optimizer": "sgd"}, "unknown server optimizer 'sgd'"),
+        ({"robust": "krum"}, "unknown robust aggregation 'krum'"),
+        ({"proximal_mu": 0.1}, "--proximal-mu is of --algorithm fedprox"),
+        ({"server_momentum": 0.5}, "--server-momentum is of --server-optimizer"),
+        ({"robust": "median", "algorithm": "scaffold"}, "cannot protect --algorithm scaffold"),
+        ({"robust": "median", "algorithm": "fednova"}, "cannot protect --algorithm fednova"),
+        ({"inbox": "in", "algorithm": "scaffold"}, "have no control variates"),
     ],
 )
 def test_bad_values_are_refused(fields, words):

@@ -4,8 +4,18 @@ import numpy as np
 import pytest
 
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.update import Update
-from fedgate.train.strategies import ServerState, round_step
+from fedgate.device_runtime.update import Update, UpdateSpec
+from fedgate.train import strategies
+from fedgate.train.strategies import ServerState, Strategy
+
+
+def round_step(state, updates):
+    """FedAvg of tensors that no gate indexes, from a state of zeros."""
+    shapes = {name: value.shape for name, value in updates[0].values.items()} if updates else {}
+    spec = UpdateSpec(shapes, {name: (None,) * len(shape) for name, shape in shapes.items()}, {}, 1, "run", 0, "0" * 64)
+    state = ServerState(state.round, {name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+    strategy = Strategy(frozenset(name for name in shapes if "running" not in name), len(updates))
+    return strategies.round_step(state, updates, strategy, spec, state.tensors)
 
 
 def update(client, examples, **values):
@@ -26,6 +36,16 @@ def test_fedavg_by_hand():
     state = round_step(ServerState(4, {}), [update(0, 1, w=[1.0, 0.0]), update(1, 3, w=[5.0, 4.0])])
     assert state.round == 5 and state.tensors["w"].tolist() == [4.0, 3.0]
     assert state.tensors["w"].dtype == np.float32
+
+
+def test_with_full_masks_it_is_the_plain_weighted_sum_bit_for_bit():
+    updates = random_updates()
+    total = float(sum(update.examples for update in updates))
+    for name, value in round_step(ServerState(0, {}), updates).tensors.items():
+        sum_ = np.zeros(value.shape, np.float64)
+        for update in updates:
+            sum_ += update.values[name].astype(np.float64) * update.examples
+        assert (sum_ / total).astype(np.float32).tobytes() == value.tobytes()
 
 
 def test_the_order_of_arrival_changes_no_bit():

@@ -1,0 +1,15 @@
+"""What the server makes of its clients' updates, and what an algorithm asks of local training: one file a paper."""
+
+from .state import ServerState
+from .step import ALGORITHMS, ROBUST, SERVER_OPTIMIZERS, Strategy, initial_state, round_step, strategy_of
+
+__all__ = [
+    "ALGORITHMS",
+    "ROBUST",
+    "SERVER_OPTIMIZERS",
+    "ServerState",
+    "Strategy",
+    "initial_state",
+    "round_step",
+    "strategy_of",
+]

@@ -1,0 +1,134 @@
+"""One round on the server, whatever the algorithm: pure, in the order of the clients' numbers."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedgate.device_runtime.errors import FedgateError
+
+from . import fedopt, scaffold
+from .fedavg import fedavg
+from .fednova import effective_steps, fednova
+from .masked import masked_mean
+from .norms import is_statistic, pooled
+from .robust import clip, robust
+from .state import ServerState
+
+ALGORITHMS = ("fedavg", "fedprox", "fednova", "scaffold")
+SERVER_OPTIMIZERS = tuple(fedopt.LEARNING_RATES)
+ROBUST = ("none", "trimmed-mean", "median")
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How a run aggregates.
+
+    parameters: names of the tensors that gradients train; all others are statistics, which are averaged. clients: how
+    many the run has. momentum, epochs, lr_decay: of local training. clip: longest change of a client, 0 for any.
+    """
+
+    parameters: frozenset[str]
+    clients: int
+    algorithm: str = "fedavg"
+    server_optimizer: str = "none"
+    server_lr: float = 1.0
+    server_momentum: float = 0.9
+    robust: str = "none"
+    clip: float = 0.0
+    momentum: float = 0.0
+    epochs: int = 1
+    lr_decay: float = 1.0
+
+
+def strategy_of(config, network) -> Strategy:
+    """The strategy of a run; config: its `TrainConfig`."""
+    lr = fedopt.LEARNING_RATES[config.server_optimizer] if config.server_lr is None else config.server_lr
+    return Strategy(
+        parameters=frozenset(name for name, p in network.body.named_parameters() if p.requires_grad),
+        clients=config.clients,
+        algorithm=config.algorithm,
+        server_optimizer=config.server_optimizer,
+        server_lr=lr,
+        server_momentum=config.server_momentum,
+        robust=config.robust,
+        clip=config.clip_update,
+        momentum=config.momentum,
+        epochs=config.local_epochs,
+        lr_decay=config.lr_decay if config.lr_schedule == "exponential" else 1.0,
+    )
+
+
+def round_step(state: ServerState, updates, strategy: Strategy, spec, base) -> ServerState:
+    """The clients' updates, in any order, make the next state.
+
+    spec: what updates look like (`UpdateSpec`); base: the weights from which the clients started, which differ from
+    the server's own where a codec lost something: what it lost stays in the server's.
+    What no client sent stays as it is.
+    """
+    if not updates:
+        raise FedgateError(f"round {state.round + 1} got no update from any client")
+    updates = sorted(updates, key=lambda update: update.client)
+    if strategy.clip:
+        updates = [clip(update, base, spec, strategy.parameters, strategy.clip) for update in updates]
+    aggregate = aggregation(strategy, updates, spec, base)
+    tensors, memory = {}, {}
+    for name, value in state.tensors.items():
+        made, found = aggregate(name)
+        trained = name in strategy.parameters
+        if trained and (strategy.server_optimizer, strategy.server_lr) != ("none", 1.0):
+            step, kept = fedopt.server_step(
+                strategy.server_optimizer,
+                name,
+                made - base[name],
+                found,
+                state.memory,
+                strategy.server_lr,
+                strategy.server_momentum,
+            )
+            made, memory = value + step, memory | kept
+        elif trained and (value != base[name]).any():
+            made = value + (made - base[name])
+        tensors[name] = np.where(found, made.astype(np.float32), value)
+    if strategy.algorithm == "scaffold":
+        memory |= scaffold.server_control(state.memory, sorted(strategy.parameters), updates, spec, strategy.clients)
+    return ServerState(state.round + 1, tensors, memory=memory)
+
+
+def initial_state(tensors, strategy: Strategy) -> ServerState:
+    """The state before the first round."""
+    memory = {}
+    if strategy.algorithm == "scaffold":
+        memory = {scaffold.CONTROL + name: np.zeros_like(tensors[name]) for name in sorted(strategy.parameters)}
+    return ServerState(0, tensors, memory=memory)
+
+
+def aggregation(strategy, updates, spec, base):
+    """A function from a tensor's name to what the clients make of it: (float64, bool: the entries that any sent)."""
+    if strategy.algorithm == "fednova":
+
+        def effective(update):
+            return effective_steps(update.local_steps, strategy.momentum, strategy.epochs, strategy.lr_decay)
+
+        learn = functools.partial(fednova, updates=updates, spec=spec, base=base, effective=effective)
+    elif strategy.algorithm == "scaffold":
+        learn = functools.partial(equal_mean, updates=updates, spec=spec)
+    else:
+        learn = functools.partial(fedavg, updates=updates, spec=spec)
+
+    def aggregate(name):
+        if strategy.robust != "none":
+            return robust(strategy.robust, name, updates, spec)
+        if name in strategy.parameters:
+            return learn(name)
+        level = spec.level_of.get(name)
+        if level is not None and is_statistic(name):
+            return pooled(name, updates, spec, level)
+        return fedavg(name, updates, spec)
+
+    return aggregate
+
+
+def equal_mean(name, updates, spec):
+    """Every client weighs the same, as in SCAFFOLD."""
+    return masked_mean(name, updates, spec, lambda update: update.values[name], lambda update: 1)
