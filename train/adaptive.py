@@ -90,11 +90,15 @@ def mask_form(shape, axes, sizes):
 
 
 def form_mask(form, opened):
-    """The entries between open channels, in a shape that broadcasts to the tensor's; opened: bool (C,) by layer."""
-    mask = torch.ones((), dtype=torch.bool, device=next(iter(opened.values())).device)
+    """The entries between open channels, in a shape that broadcasts to the tensor's; opened: bool (C,) by layer.
+
+    For tensors of several clients, (B, *shape), opened is (B, C).
+    """
+    some = next(iter(opened.values()))
+    mask = torch.ones((), dtype=torch.bool, device=some.device)
     for i, axis in enumerate(form):
         if axis is not None:
             layer, each = axis
             shape = [-1 if i == j else 1 for j in range(len(form))]
-            mask = mask & opened[layer].repeat_interleave(each).view(shape)
+            mask = mask & opened[layer].repeat_interleave(each, -1).view(*some.shape[:-1], *shape)
     return mask

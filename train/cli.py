@@ -41,6 +41,12 @@ def floats(ctx, param, value):
 @click.option("--seed", type=int, help="Of everything random.  [0]")
 @click.option("--device", help="cpu, cuda or auto.  [auto]")
 @click.option(
+    "--engine",
+    metavar="NAME",
+    help="How the clients of a round train: loop (one after the other), cohort (together, as stacked networks; with "
+    "one worker) or auto (cohort on cuda).  [auto]",
+)
+@click.option(
     "--workers",
     type=click.IntRange(1),
     default=1,

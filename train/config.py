@@ -15,6 +15,7 @@ from .selection import parse_capacity
 from .strategies import ALGORITHMS, ROBUST, SERVER_OPTIMIZERS
 
 SCHEDULES = ("cosine", "constant", "exponential")
+ENGINES = ("auto", "loop", "cohort")
 PRECISIONS = ("auto", "fp32", "bf16")
 AUGMENTATIONS = ("auto", "none", "crop", "crop-flip")
 # Where JSON's type is another than the field's.
@@ -71,6 +72,7 @@ class TrainConfig:
     augment: str = "auto"
     precision: str = "auto"
     device: str = "auto"
+    engine: str = "auto"
     seed: int = 0
 
     def __post_init__(self):
@@ -97,6 +99,7 @@ class TrainConfig:
         choose("robust aggregation", self.robust, ROBUST)
         choose("codec", self.codec, CODECS)
         choose("codec", self.download_codec, CODECS)
+        choose("engine", self.engine, ENGINES)
         choose("precision", self.precision, PRECISIONS)
         choose("augmentation", self.augment, AUGMENTATIONS)
         parse_spread(self.speed_spread)

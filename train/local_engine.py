@@ -55,10 +55,18 @@ class Trainer:
         started, cpu = time.perf_counter(), time.process_time()
         base = apply_download(download, spec, held)
         load_tensors(self.network, weights(base))
+        result = train_locally(self.network, *self.examples(client), self.statistics, plan, base, state)
+        return self.send(client, result, spec, base, plan, state, started, cpu)
+
+    def examples(self, client):
+        """A client's own: images uint8 (n, C, H, W) and labels int64 (n,)."""
         chosen = torch.from_numpy(self.parts[client])
-        images, labels = self.data.train_images[chosen], self.data.train_labels[chosen]
-        result = train_locally(self.network, images, labels, self.statistics, plan, base, state)
-        blob, state = encode_upload(self.network, result, spec, base, client, len(labels), plan, state)
+        return self.data.train_images[chosen], self.data.train_labels[chosen]
+
+    def send(self, client, result, spec, base, plan, state, started, cpu) -> TaskResult:
+        """The result of a client whose trained network this is; started, cpu: the clocks when it began."""
+        count = len(self.parts[client])
+        blob, state = encode_upload(self.network, result, spec, base, client, count, plan, state)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
         return TaskResult(client, blob, state, result.loss, result.accuracy, cpu_seconds, seconds)
 

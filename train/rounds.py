@@ -16,6 +16,7 @@ from .arrivals import Upload, bases_needed
 from .checkpoint import Checkpoint
 from .client import LocalPlan, client_seed, resolve_precision
 from .clocks import make_clocks
+from .cohort import CohortEngine
 from .config import TrainConfig
 from .data import load_data
 from .downloads import Broadcast, note_changes
@@ -98,11 +99,14 @@ def prepare(config: TrainConfig):
 
 
 def make_engine(info: RunInfo, data, parts, workers):
-    """The engine that trains and evaluates a run's network."""
+    """The engine that trains and evaluates a run's network; "auto" is the cohort where there is a GPU to fill."""
     if data_facts(data)["sha256"] != info.data["sha256"]:
         raise UsageError(f"'{info.config.data}' now holds other data than this run was trained on")
     build = functools.partial(make_network, info, info.resolved["device"])
-    return LocalEngine(build, data, parts, info.resolved["precision"], workers)
+    auto = "cohort" if info.resolved["device"] == "cuda" else "loop"
+    engine = auto if info.config.engine == "auto" else info.config.engine
+    kind = CohortEngine if engine == "cohort" else LocalEngine
+    return kind(build, data, parts, info.resolved["precision"], workers)
 
 
 class Run:

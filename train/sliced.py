@@ -23,7 +23,7 @@ from .walk import Walk, plainly
 
 # Operations on each channel by itself that map a channel of zeros to zeros and draw nothing random.
 NARROW = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Identity, torch.relu, F.relu, F.max_pool2d,
-          F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, "relu", "relu_", "mean", "contiguous")  # fmt: skip
+          F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, "relu", "relu_", "mean")  # fmt: skip
 IN_PLACE = (operator.iadd, "add_")
 ADDS = (operator.add, torch.add, "add", *IN_PLACE)
 # Above this share of open channels a layer computes them all: at 0.9 small networks gain nothing, wide ones 15 %.

@@ -18,7 +18,7 @@ from fedgate.train.sliced import SlicedForward
 
 class Odd(nn.Module):
     """What the registered models have not: biases, a convolution without norm, two gated operands of an add, an add
-    in place, dropout, a pool of signed values, a flatten of several positions, channels that are looked at alone."""
+    in place, dropout, a pool of signed values, a view of several positions, channels that are looked at alone."""
 
     def __init__(self):
         super().__init__()
@@ -36,7 +36,7 @@ class Odd(nn.Module):
         x = torch.relu(y + self.c(x))
         x += self.d_norm(self.d(x))
         x = self.e(self.pool(x).relu())
-        return self.head(x.flatten(1)) + x.mean((2, 3))[:, 3:7]
+        return self.head(x.contiguous().view(x.size(0), -1)) + x.mean((2, 3))[:, 3:7]
 
 
 class Reused(nn.Module):

@@ -1,0 +1,84 @@
+"""The cohort engine in whole runs: the loop's rounds, up to the order of sums; and when it leaves them to the loop."""
+
+import dataclasses
+import json
+
+import pytest
+
+from fedgate.device_runtime.errors import UsageError
+from fedgate.train.client import LocalPlan
+from fedgate.train.cohort import KNOWN, OWN, CohortEngine
+from fedgate.train.config import TrainConfig
+from fedgate.train.network import network_tensors
+from fedgate.train.rounds import Run, describe_run, make_engine, make_network, prepare
+from fedgate.train.run_directory import RunDirectory
+
+CONFIG = TrainConfig(
+    clients=5, rounds=2, local_epochs=1, batch_size=64, lr=0.02, precision="fp32", density_schedule=0.0, width=0.25
+)
+
+
+def run(folder, engine, workers=1, **changes):
+    config = dataclasses.replace(CONFIG, engine=engine, **changes)
+    data, parts = prepare(config)
+    directory = RunDirectory.create(folder, describe_run(config, data))
+    with Run(directory, data, parts, workers) as run:
+        list(run.rounds())
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return directory.model_tensors(), lines, directory.info
+
+
+@pytest.mark.parametrize("changes", [{}, {"density": (0.25, 1.0), "codec": "fp16", "rounds": 1}])
+def test_a_run_is_the_loops(tmp_path, changes):
+    ours, lines, _ = run(tmp_path / "cohort", "cohort", **changes)
+    theirs, wanted, info = run(tmp_path / "loop", "loop", **changes)
+    start = network_tensors(make_network(info))
+    apart = sum(((ours[name] - theirs[name]) ** 2).sum() for name in start)
+    moved = sum(((start[name] - theirs[name]) ** 2).sum() for name in start)
+    assert apart < 1e-4 * moved  # in float32 a close call between two channels may fall the other way
+    for line, other in zip(lines, wanted, strict=True):
+        assert (line["round"], line["client"], line["examples"]) == (other["round"], other["client"], other["examples"])
+        assert line["loss"] == pytest.approx(other["loss"], rel=1e-3)
+
+
+def test_auto_is_the_loop_without_a_gpu():
+    config = dataclasses.replace(CONFIG, device="cpu")
+    data, parts = prepare(config)
+    info = describe_run(config, data)
+    for engine, cohort in (("auto", False), ("loop", False), ("cohort", True)):
+        chosen = dataclasses.replace(info, config=dataclasses.replace(config, engine=engine))
+        assert isinstance(make_engine(chosen, data, parts, 1), CohortEngine) == cohort
+    on_gpu = dataclasses.replace(info, resolved=info.resolved | {"device": "cuda"})
+    with pytest.raises((RuntimeError, AssertionError), match=r"(?i)cuda"):  # it would be built there
+        make_engine(on_gpu, data, parts, 1)
+
+
+def test_unknown_engines_and_workers_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="unknown engine 'grpahics'; known: auto, loop, cohort"):
+        TrainConfig(engine="grpahics")
+    with pytest.raises(UsageError, match="--workers is for --engine loop"):
+        run(tmp_path / "run", "cohort", workers=2)
+
+
+def test_what_cannot_be_stacked_goes_to_the_loop_and_is_said_once(tmp_path, caplog):
+    model = tmp_path / "own.py"
+    model.write_text(
+        "from torch import nn\n"
+        "def make(classes, shape):\n"
+        "    return nn.Sequential(nn.Conv2d(1, 8, 3, 1, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU(),\n"
+        "                         nn.Dropout(0.1), nn.Flatten(), nn.Linear(8 * 64, classes))\n"
+    )
+    ours, *_ = run(tmp_path / "cohort", "cohort", model=f"{model}:make", width=1.0)
+    assert [record.getMessage() for record in caplog.records if "one after the other" in record.getMessage()] == [
+        "clients train one after the other: '4' drops out at random, and each client draws for itself"
+    ]
+    theirs, *_ = run(tmp_path / "loop", "loop", model=f"{model}:make", width=1.0)
+    assert all(ours[name].tobytes() == value.tobytes() for name, value in theirs.items())
+
+
+def test_every_field_of_a_plan_is_known_or_sends_clients_to_the_loop():
+    """A field that is added to the plan without a word here must not be ignored."""
+    fields = {field.name: field for field in dataclasses.fields(LocalPlan)}
+    assert fields.keys() >= KNOWN | OWN
+    for name in fields.keys() - KNOWN - OWN:
+        assert fields[name].default is not dataclasses.MISSING, name
