@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from .adaptive import Moves
 from .augment import augment, normalise
+from .level_statistics import LevelStatistics
 from .salience import SalienceCollector, SalienceRecord
 from .sliced import SlicedForward
 from .strategies.local import LocalTerms
@@ -110,6 +111,7 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan, control=
         weight_decay=plan.weight_decay,
     )
     moves = Moves(network, optimizer, plan.adaptive_gradient)
+    levels = LevelStatistics(network, plan.adaptive_gradient)
     sliced = plan.sliced and plan.adaptive_gradient and bool(network.gates) and device.type == "cpu"
     forward = SlicedForward(network) if sliced else network
     terms = LocalTerms(network, plan, control or {}, state or {})
@@ -118,6 +120,7 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan, control=
         for group in optimizer.param_groups:
             group["lr"] = plan.lr * plan.lr_decay**epoch
         collector, loss_sum, correct = SalienceCollector(network), 0.0, 0
+        levels.new_epoch()
         for x, y, network.level in epoch_batches(images, labels, statistics, plan, generator, device):
             moves.before()
             with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
@@ -125,6 +128,7 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan, control=
                 logits = forward(x)
                 loss = objective(network, logits, y, teacher)
             collector.add()
+            levels.add(len(y))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if plan.clip_norm:
@@ -135,6 +139,7 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan, control=
             loss_sum += loss.detach() * len(y)
             correct += (logits.detach().argmax(1) == y).sum()
             steps += 1
+    levels.finish()
     count = max(1, len(labels))
     touched = {name: mask.cpu().numpy() for name, mask in moves.touched.items()}
     loss, accuracy = float(loss_sum) / count, float(correct) / count
