@@ -280,6 +280,15 @@ def test_runs_of_other_data_are_not_comparable(copy, runs, tmp_path):
     assert "accuracy-clients" in found.figures  # of the other run
 
 
+@pytest.mark.parametrize(
+    "facts", [{"labels": []}, {"labels": 7}, {"labels": ["one"] * 11}, {"shape": [1, 10**6, 10**6]}, {"shape": "x"}]
+)
+def test_facts_that_do_not_fit_the_data_are_not_believed(copy, tmp_path, facts):
+    path = copy("[bold]", change=lambda document: document["data"].update(facts))
+    found = shown(tmp_path, path, evaluated=True)
+    assert "data and model not looked at" in found.words and "accuracy-rounds" in found.figures
+
+
 def test_what_differs_is_marked(page, runs):
     found, _, _ = page
     configs = [json.loads((run / "config.json").read_text())["config"] for run in runs]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.storage import write_file
@@ -81,7 +82,7 @@ def measure_all(runs, paths, own_code):
     with Console(stderr=True).status("") as status:
         measured = {}
         for run, path in zip(runs, paths, strict=True):
-            status.update(f"evaluating {run.label}")
+            status.update(f"evaluating {escape(run.label)}")
             measured[run] = measurer.measure(path)
     return measured
 

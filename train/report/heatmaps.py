@@ -13,7 +13,7 @@ CHANNELS = (
     "by how often they open. A column of one colour is a channel that does not depend on the class. Counted are "
     "channels that every image opens, that none does, and the others."
 )
-TALLEST = 5.9  # inches: a figure that is higher is cut by the edge of a printed page
+TALLEST = 5.9  # inches: two rows of such figures fit on a printed page
 MOST_NAMES = 24  # classes whose names are written beside a map
 NAME = 12  # characters of a class's name in a figure
 

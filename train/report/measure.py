@@ -51,7 +51,7 @@ class Measurer:
                 raise FedgateError("its network is code in a file, which is run only where --own-code allows it")
             tensors = directory.model_tensors()
             return self._evaluate(found, directory.info, data, tensors)
-        except (FedgateError, OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
+        except (FedgateError, OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             missing = "not evaluated on its test set" if found.table is not None else "data and model not looked at"
             return replace(found, notes=(f"{missing}: {reason}",))
@@ -69,9 +69,10 @@ class Measurer:
         )
         if key not in self.prepared:
             data, parts = prepare(config)
-            self.prepared = {key: (data, parts, data_facts(data)["sha256"])}  # one at a time: data may be large
-        data, parts, digest = self.prepared[key]
-        if digest != info.data["sha256"]:
+            self.prepared = {key: (data, parts, data_facts(data))}  # one at a time: data may be large
+        data, parts, facts = self.prepared[key]
+        same = all(facts[name] == info.data[name] for name in ("sha256", "shape"))
+        if not same or len(facts["labels"]) != len(info.data["labels"]):
             raise FedgateError(f"'{config.data}' now holds other data than the run was trained on")
         return data, parts
 
