@@ -17,6 +17,7 @@ from fedgate.device_runtime.errors import FedgateError
 from fedgate.train.augment import normalise
 from fedgate.train.report.command import write_report
 from fedgate.train.report.measure import Measurer
+from fedgate.train.report.text import percent, quantity
 from fedgate.train.rounds import make_network, prepare
 from fedgate.train.run_directory import RunDirectory
 from fedgate.train.session import run_training
@@ -122,10 +123,22 @@ def test_summary_holds_the_numbers_of_metrics(page, runs):
         last, best = rounds[-1]["accuracy"], max(r["accuracy"] for r in rounds)
         first = next(i for i, r in enumerate(rounds) if r["accuracy"] >= 0.05)
         until = sum(r["bytes_up"] + r["bytes_down"] for r in rounds[: first + 1])
-        expected = [2, last, best, up, down, up + down, rounds[-1]["macs_per_sample"], first + 1, until]
-        assert row == expected
+        until_seconds = sum(r["simulated_seconds"] for r in rounds[: first + 1])
+        seconds = sum(r["simulated_seconds"] for r in rounds)
+        expected = [2, last, best, up, down, up + down, seconds, rounds[-1]["macs_per_sample"]]
+        worst = row.pop(3)
+        assert row == [*expected, first + 1, until, until_seconds]
+        assert worst == min(Measurer().measure(run).client_accuracy)  # of three clients the lowest tenth is one
     by_level = page[0].rows[4]
     assert by_level == round_rows(runs[1])[-1]["accuracy_by_level"]
+
+
+def test_numbers_as_people_read_them():
+    assert [quantity(n, "bytes") for n in (0, 999, 1000, 2050096, 73.4e6, 4.2e11)] == [
+        *("0 bytes", "999 bytes", "1.00 kB", "2.05 MB", "73.4 MB", "420 GB")
+    ]
+    assert [quantity(n, "seconds") for n in (37, 90, 150, 7200)] == ["37 s", "90 s", "2.50 min", "2.00 h"]
+    assert [percent(f) for f in (0.97, 0.985, 1)] == ["97 %", "98.5 %", "100 %"]
 
 
 def test_json_is_the_same_summary(page, runs):
@@ -139,10 +152,17 @@ def test_json_is_the_same_summary(page, runs):
 
 def test_every_figure_is_on_the_page_and_in_files(page):
     found, _, folder = page
-    names = {"accuracy-rounds", "accuracy-bytes", "bytes-upload", "bytes-download", "accuracy-clients", "classes-A"}
+    names = {
+        "accuracy-rounds",
+        "accuracy-bytes",
+        "accuracy-time",
+        "bytes-upload",
+        "bytes-download",
+        "accuracy-clients",
+        "classes-A",
+    }
     names |= {"density", "overlap", "channels-B-1"}
-    assert set(found.figures) == names  # no accuracy-time: these runs have no simulated clocks
-    assert "no run has simulated clocks" in found.words
+    assert set(found.figures) == names
     images = found.all("svg")
     assert len(images) == len(names)
     assert all(image["role"] == "img" and len(image["aria-label"]) > 20 and "viewbox" in image for image in images)
@@ -264,8 +284,11 @@ def test_rows_of_an_older_version_leave_out_what_they_lack(copy, tmp_path):
 
 def test_simulated_time_where_there_is_any(copy, runs, tmp_path):
     rows = [row | {"simulated_seconds": 100.0 * row["round"]} for row in round_rows(runs[1])]
-    found = shown(tmp_path, copy("clocked", rows), runs[0], target=rows[0]["accuracy"])
-    assert "accuracy-time" in found.figures and "left out: B dense" in found.words
+    old = [{key: row[key] for key in row if not key.startswith("simulated")} for row in rows]
+    found = shown(tmp_path, copy("old", old))
+    assert "accuracy-time" not in found.figures and "no run has simulated clocks" in found.words
+    found = shown(tmp_path, copy("clocked", rows), tmp_path / "runs" / "old", target=rows[0]["accuracy"])
+    assert "accuracy-time" in found.figures and "left out: B old" in found.words
     assert 300.0 in found.rows[1] and found.rows[1][-1] == 100.0  # in all, and up to the target
 
 

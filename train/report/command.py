@@ -51,8 +51,9 @@ def write_report(paths, out, figures=None, target=None, evaluated=True, own_code
     if figures is not None:
         make_folder(Path(figures))
     target = default_target(histories) if target is None else target
-    summaries = [summarise(run.key, run.history, target) for run in runs]
     measured = measure_all(runs, paths, own_code) if evaluated else {}
+    worst = [measured[run].worst_decile if evaluated else None for run in runs]
+    summaries = [summarise(run.key, run.history, target, low) for run, low in zip(runs, worst, strict=True)]
     with styled():
         sections = make_sections(runs, measured, target)
         notes = collect_notes(runs, measured, evaluated)

@@ -11,13 +11,15 @@ from ..client import resolve_precision
 from ..evaluation import CHUNK, Evaluation, evaluate
 from ..network import load_tensors
 from ..partition import class_table
+from ..personal import worst_decile
 from ..rounds import data_facts, make_network, prepare
 from ..run_directory import RunDirectory
 
 
 @dataclass(frozen=True)
 class Measured:
-    """table: int64 (clients, classes), examples held. client_accuracy: (clients,) at the highest density.
+    """table: int64 (clients, classes), examples held. client_accuracy: (clients,) at the highest density;
+    worst_decile: the mean of its lowest tenth.
 
     opened: gated layer -> (classes, C), the share of a class's test images that opened a channel at `density`, the
     lowest one, where the choice is hardest; NaN for a class without test images. notes: what could not be had, and why.
@@ -25,6 +27,7 @@ class Measured:
 
     table: np.ndarray | None = None
     client_accuracy: np.ndarray | None = None
+    worst_decile: float | None = None
     density: float | None = None
     opened: dict[str, np.ndarray] | None = None
     notes: tuple[str, ...] = ()
@@ -83,8 +86,8 @@ class Measurer:
         network = make_network(info, device).to(memory_format=torch.channels_last)
         load_tensors(network, tensors)
         evaluations = by_class(network, data, precision)
-        client_accuracy = sum_of(evaluations).client_accuracy(found.table)[-1]
-        found = replace(found, client_accuracy=client_accuracy)
+        accuracy = sum_of(evaluations).client_accuracy(found.table)
+        found = replace(found, client_accuracy=accuracy[-1], worst_decile=float(worst_decile(accuracy)[-1]))
         if not network.gates or info.config.gate == "scale":
             return found
         opened = {

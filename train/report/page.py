@@ -40,6 +40,7 @@ def render(runs, summaries, target, notes, sections, images):
         ],
         target=target,
         notes=notes[""],
+        judged=any(summary.worst_decile is not None for summary in summaries),
         timed=any(summary.simulated_seconds for summary in summaries),
         sections=[
             (name, heading, [(plot, inline_svg(images[plot.name], plot.name, plot.alt)) for plot in plots], missing)

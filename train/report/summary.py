@@ -11,6 +11,7 @@ from .history import History
 class Summary:
     """One run's row. Accuracies are fractions on the test set, at the densities of their round; bytes are up + down.
 
+    worst_decile: the mean accuracy of the tenth of the clients that is served worst, after the last round.
     Fields that the run cannot answer are None; `target_*` also where it never reached the target.
     """
 
@@ -21,6 +22,7 @@ class Summary:
     final: float | None
     best: float | None
     best_round: int | None
+    worst_decile: float | None
     bytes_up: int | None
     bytes_down: int | None
     simulated_seconds: float | None
@@ -58,8 +60,8 @@ def default_target(histories):
     return None
 
 
-def summarise(key, history: History, target) -> Summary:
-    """A run's row of the table; target: an accuracy as a fraction, or None."""
+def summarise(key, history: History, target, worst_decile=None) -> Summary:
+    """A run's row of the table; target: an accuracy as a fraction, or None; worst_decile: measured, or None."""
     rows = history.rounds
     scored = [row for row in rows if row.accuracy is not None]
     best = max(scored, key=lambda row: row.accuracy, default=None)  # the first among equals
@@ -73,6 +75,7 @@ def summarise(key, history: History, target) -> Summary:
         final=rows[-1].accuracy if rows else None,
         best=best and best.accuracy,
         best_round=best and best.round,
+        worst_decile=worst_decile,
         bytes_up=total(rows, "bytes_up"),
         bytes_down=total(rows, "bytes_down"),
         simulated_seconds=total(rows, "simulated_seconds"),

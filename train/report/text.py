@@ -8,8 +8,12 @@ UNITS = {
 
 
 def scale_of(largest, kind):
-    """The unit in which the largest of some quantities is at least 1: (name, how many of the smallest unit it is)."""
-    return next((unit for unit in UNITS[kind] if largest >= unit[1]), UNITS[kind][-1])
+    """The unit in which the largest of some quantities is at least 1: (name, how many of the smallest unit it is).
+
+    Times stay in the smaller unit up to two of the larger: 90 s.
+    """
+    least = 2 if kind == "seconds" else 1
+    return next((unit for unit in UNITS[kind] if largest >= least * unit[1]), UNITS[kind][-1])
 
 
 def quantity(value, kind):
