@@ -11,6 +11,7 @@ what a codec loses has mean 0: D. Alistarh et al., "QSGD: Communication-Efficien
 Encoding", NeurIPS 2017, section 3.1.
 """
 
+import math
 from itertools import accumulate
 
 import numpy as np
@@ -118,4 +119,4 @@ def joined(arrays, dtype) -> np.ndarray:
 
 
 def count(shape) -> int:
-    return int(np.prod(shape, dtype=np.int64))
+    return math.prod(shape)

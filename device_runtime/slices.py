@@ -39,12 +39,15 @@ def mask(shape: tuple[int, ...], axes: Axes, channels: dict, sizes: dict) -> np.
 
 def _index(shape, axes, channels, sizes):
     """An open mesh over the dimensions up to the last gated one; None where everything is kept."""
+    cut = [layer is not None and len(channels[layer]) < sizes[layer] for layer in axes]
+    if not any(cut):
+        return None
     entries, last = [], 0
     for i, (d, layer) in enumerate(zip(shape, axes, strict=True)):
-        if layer is None or len(channels[layer]) == sizes[layer]:
+        if not cut[i]:
             entries.append(np.arange(d))
             continue
         each, last = d // sizes[layer], i + 1
         kept = np.asarray(channels[layer], np.int64)
         entries.append((kept[:, None] * each + np.arange(each)).ravel())
-    return np.ix_(*entries[:last]) if last else None
+    return np.ix_(*entries[:last])

@@ -100,12 +100,14 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan, control=
     that trains one level learns from the labels alone, as it may not be able to run the highest.
     """
     device = next(network.parameters()).device
-    torch.manual_seed(plan.seed)  # dropout, where a network has any
+    # Dropout, where a network has any. torch.manual_seed turns to every kind of device there is: milliseconds.
+    (torch.default_generator if device.type == "cpu" else torch).manual_seed(plan.seed)
     generator = torch.Generator().manual_seed(plan.seed)
     network.train()
     network.set_densities(plan.densities)
+    parameters = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(
-        [p for p in network.parameters() if p.requires_grad],
+        parameters,
         lr=plan.lr,
         momentum=plan.momentum,
         weight_decay=plan.weight_decay,
@@ -132,7 +134,7 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan, control=
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if plan.clip_norm:
-                torch.nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
+                torch.nn.utils.clip_grad_norm_(parameters, plan.clip_norm)
             terms.add()  # like weight decay, it is not what clipping is for
             optimizer.step()
             moves.after()

@@ -50,10 +50,11 @@ class Trainer:
         self.network = network.to(memory_format=torch.channels_last)
         self.data, self.parts, self.precision = data, parts, precision
         self.statistics = (data.mean, data.std)
+        self.base = self.base_hash = None  # what the last download led to
 
     def train(self, client, download, held, spec: UpdateSpec, plan: LocalPlan, state: ClientState) -> TaskResult:
         started, cpu = time.perf_counter(), time.process_time()
-        base = apply_download(download, spec, held)
+        base = self.start(download, held, spec)
         load_tensors(self.network, weights(base))
         result = train_locally(self.network, *self.examples(client), self.statistics, plan, base, state)
         return self.send(client, result, spec, base, plan, state, started, cpu)
@@ -69,6 +70,12 @@ class Trainer:
         blob, state = encode_upload(self.network, result, spec, base, client, count, plan, state)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
         return TaskResult(client, blob, state, result.loss, result.accuracy, cpu_seconds, seconds)
+
+    def start(self, download, held, spec):
+        """What a client has after its download, worked out once for all clients that begin with the same."""
+        if self.base_hash != spec.base_hash:
+            self.base, self.base_hash = apply_download(download, spec, held), spec.base_hash
+        return self.base
 
     def evaluate(self, tensors, densities, part, split="test") -> Evaluation:
         """part: a slice or an index array of the images of a split, "test" or "train"."""
