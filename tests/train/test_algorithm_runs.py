@@ -1,0 +1,48 @@
+"""Runs with each algorithm: none diverges, and each can be interrupted."""
+
+import json
+
+import pytest
+
+from fedgate.train.config import TrainConfig
+from fedgate.train.rounds import Run, describe_run, prepare
+from fedgate.train.run_directory import RunDirectory
+from fedgate.train.session import run_training
+
+ALGORITHMS = {
+    "fedavg": {},
+    "fedprox": {"algorithm": "fedprox"},
+    "fednova": {"algorithm": "fednova"},
+    "scaffold": {"algorithm": "scaffold"},
+    "momentum": {"server_optimizer": "momentum"},
+    "adam": {"server_optimizer": "adam"},
+    "median": {"robust": "median"},
+    "clipped": {"clip_update": 2.0},
+}
+SMALL = {"clients": 3, "rounds": 3, "local_epochs": 1, "batch_size": 128, "density": (0.5, 1.0), "precision": "fp32"}
+
+
+@pytest.mark.parametrize("name", ["scaffold", pytest.param("adam", marks=pytest.mark.all)])
+def test_a_run_taken_up_after_a_round_ends_with_the_same_bytes(tmp_path, name):
+    """Also with another number of workers: what the server and its clients remember is in the checkpoint."""
+    config = TrainConfig(**SMALL, **ALGORITHMS[name])
+    data, parts = prepare(config)
+    whole, halves = (RunDirectory.create(tmp_path / each, describe_run(config, data)) for each in ("whole", "halves"))
+    with Run(whole, data, parts) as run:
+        list(run.rounds())
+    with Run(halves, data, parts, workers=2) as run:
+        next(run.rounds())
+    with Run(halves, data, parts) as run:
+        assert run.state.round == 1 and run.state.memory
+        list(run.rounds())
+    assert whole.model_path.read_bytes() == halves.model_path.read_bytes()
+
+
+@pytest.mark.all
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_thirty_rounds_with_gates_at_density_one_half(tmp_path, name):
+    run_training(tmp_path / "run", None, quiet=True, options={"rounds": 30, **ALGORITHMS[name]})
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rounds = [line for line in lines if line["client"] is None]
+    assert len(rounds) == 30 and rounds[-1]["density"] == [0.5]
+    assert rounds[-1]["accuracy"] >= 0.9 and rounds[-1]["loss"] <= 0.5
