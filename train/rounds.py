@@ -156,7 +156,12 @@ class Run:
             epochs=config.local_epochs,
             batch_size=config.batch_size,
             lr=learning_rate_at(
-                config.lr, done, config.rounds, config.lr_schedule, config.lr_decay, config.local_epochs
+                config.lr,
+                done,
+                config.rounds,
+                config.lr_schedule,
+                config.lr_decay,
+                config.fraction_train * config.local_epochs,
             ),
             lr_decay=config.lr_decay if config.lr_schedule == "exponential" else 1.0,
             momentum=config.momentum,

@@ -69,6 +69,21 @@ def test_the_density_of_ungated_networks_reads_back(gate, tmp_path):
     assert config.density == (1.0,) and printed("--config", tmp_path / "run.toml") == (text, config)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--no-adaptive-gradient", "--codec", "int8", "--download-codec", "fp16"],
+        ["--capacity", "1.0:0.25,0.5:0.75", "--uplink", "1Mbit", "--drop-out", "0.5"],
+        ["--algorithm", "fedprox", "--server-optimizer", "adam", "--lr-schedule", "exponential", "--lr-decay", "0.9"],
+        ["--deadline", "12.5", "--fraction-train", "0.5", "--min-clients", "3"],
+    ],
+)
+def test_every_kind_of_option_reads_back(options, tmp_path):
+    text, config = printed(*options)
+    (tmp_path / "run.toml").write_text(text)
+    assert printed("--config", tmp_path / "run.toml") == (text, config) != printed()
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_read_back_and_tell_their_difference(name, tmp_path):
     text, config = printed("--preset", name)
@@ -85,6 +100,10 @@ def test_the_presets_of_the_paper():
     assert (first.clients, first.partition, first.rounds, first.local_epochs) == (10, "dirichlet:0.1", 100, 10)
     assert (first.batch_size, first.lr, first.momentum, first.weight_decay) == (64, 0.01, 0.9, 1e-5)
     assert (first.lr_schedule, first.density, first.density_schedule) == ("constant", (0.7,), 0.0)
+    second = printed("--preset", "paper-v2")[1]
+    assert (second.model, second.clients, second.fraction_train) == ("resnet20", 100, 0.1)
+    assert (second.partition, second.rounds, second.local_epochs) == ("dirichlet:0.5", 100, 20)
+    assert (second.lr, second.lr_schedule, second.lr_decay) == (0.01, "exponential", 0.99)
 
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_path):
