@@ -153,6 +153,11 @@ def floats(ctx, param, value):
 @click.option("--server-momentum", type=float, help="Its momentum; Adam's first.  [0.9]")
 @click.option("--clip-update", type=float, help="Longest change of a client (L2); 0 clips nothing.  [0.0]")
 @click.option("--robust", help="none, trimmed-mean or median, of each weight over the clients.  [none]")
+@click.option(
+    "--reestimate-norms/--no-reestimate-norms",
+    default=None,
+    help="After the last round, pool norm statistics of the averaged model from all its clients.  [off]",
+)
 @heading("Communication")
 @click.option("--codec", help="Of uploads: fp32 (weights), fp16 or int8 (differences).  [fp32]")
 @click.option("--download-codec", help="The same of downloads to clients of the last round.  [fp32]")

@@ -67,6 +67,7 @@ class TrainConfig:
     server_momentum: float = 0.9
     clip_update: float = 0.0
     robust: str = "none"
+    reestimate_norms: bool = False
     codec: str = "fp32"
     download_codec: str = "fp32"
     augment: str = "auto"
@@ -146,6 +147,11 @@ class TrainConfig:
         if self.algorithm == "scaffold" and self.inbox is not None:
             raise UsageError(
                 "--algorithm scaffold cannot use an --inbox: updates from outside have no control variates"
+            )
+        if self.robust != "none" and self.reestimate_norms:
+            raise UsageError(
+                f"--robust {self.robust} cannot protect --reestimate-norms, which pools what every client says: "
+                "leave one of them"
             )
         if self.robust != "none" and self.algorithm in ("fednova", "scaffold"):
             trusted = "how many steps a client says it made" if self.algorithm == "fednova" else "control variates"

@@ -27,6 +27,7 @@ from .checkpoint import ClientState
 from .client import LocalPlan, train_locally
 from .evaluation import Evaluation, chunks, evaluate
 from .network import load_tensors, network_tensors
+from .norms import encode, measure
 from .wire import encode_upload, held_round, weights
 
 
@@ -84,6 +85,13 @@ class Trainer:
         images, labels = getattr(self.data, f"{split}_images")[part], getattr(self.data, f"{split}_labels")[part]
         return evaluate(self.network, images, labels, self.statistics, self.precision, len(self.data.labels))
 
+    def measure_norms(self, client, tensors, densities, levels, run, round_):
+        """The blob with what the norms of some levels read on a client's examples (see `norms`)."""
+        load_tensors(self.network, tensors)
+        self.network.set_densities(densities)
+        images = self.data.train_images[torch.from_numpy(self.parts[client])]
+        return encode(measure(self.network, images, self.statistics, levels), run, round_, client, len(images))
+
     def finetune(self, client, tensors, plan: LocalPlan, chosen):
         """Fine-tune on a client's examples; (before, after), the `Evaluation`s on the test images `chosen`."""
         before = self.evaluate_chosen(tensors, plan.densities, chosen)
@@ -134,6 +142,11 @@ class LocalEngine:
         else:
             arguments = [(tensors, densities, trained[part], "train") for part in chunks(len(trained))]
         return functools.reduce(operator.add, self._map("evaluate", arguments))
+
+    def measure_norms(self, clients, tensors, densities, levels_of, run, round_):
+        """The blobs of `norms` of some clients, in their order; levels_of: client -> the levels that it trains."""
+        arguments = [(client, tensors, densities, levels_of(client), run, round_) for client in clients]
+        return self._map("measure_norms", arguments)
 
     def finetune(self, tensors, plan_of, chosen):
         """Fine-tune each client from `tensors`; yields (before, after), its `Evaluation`s on its test images.

@@ -24,6 +24,7 @@ from .gather import gather
 from .inbox import Inbox
 from .local_engine import LocalEngine
 from .network import build_network, network_tensors
+from .norms import pooled_norms
 from .partition import class_table, partition
 from .rows import round_row
 from .run_directory import MetricsLog, RunDirectory, RunInfo
@@ -205,6 +206,8 @@ class Run:
         bases = self.bases | {self.state.round: broadcast.public}
         self.bases = {base: bases[base] for base in needed}
         self.state, self.waiting, self.clock = after, turnout.waiting, turnout.ended
+        if config.reestimate_norms and self.state.round == config.rounds:
+            self.state = replace(self.state, tensors=self.state.tensors | pooled_norms(self, turnout))
         evaluation = self.engine.evaluate(self.state.tensors, densities)
         row = round_row(evaluation, turnout.rows, self.state.round, densities, config.local_epochs) | {
             "simulated_seconds": spent,
