@@ -4,8 +4,8 @@ python kill_points.py FOLDER [EVERY [KIND]]
 
 Every attempt is a fork of this process, which has imported everything, and dies by SIGKILL before the n-th time that
 it opens, makes, renames or removes something: the instants between which a run directory changes. Random instants
-seldom hit them. KIND: "plain", or "uneven": clients of several capacities that are late, vanish and send garbage, and
-an inbox.
+seldom hit them. KIND: "plain", or "uneven": clients of several capacities that keep what their codec lost, are late,
+vanish and send garbage, and an inbox.
 """
 
 import dataclasses
@@ -37,6 +37,10 @@ UNEVEN = PLAIN | {
     "drop_out": 0.2,
     "garbage": 0.2,
     "max_staleness": 1,
+    "algorithm": "fednova",
+    "server_optimizer": "momentum",
+    "codec": "int8",
+    "download_codec": "int8",
     "seed": 3,
 }
 

@@ -16,7 +16,7 @@ COMMAND = (sys.executable, "-m", "fedgate")
 def fedgate(*arguments, **options):
     """Run a command to its end."""
     command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, **options)
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=900, **options)
 
 
 def start(*arguments):
