@@ -31,10 +31,11 @@ from fedgate.device_runtime.machine import OtherLoad, cpu_name
 from fedgate.device_runtime.stats import median_interval, paired_ratio
 from fedgate.device_runtime.update import decode_update
 from fedgate.train.client import resolve_precision
+from fedgate.train.config import TrainConfig
 from fedgate.train.downloads import Broadcast, note_changes
 from fedgate.train.local_engine import LocalEngine
 from fedgate.train.network import network_tensors
-from fedgate.train.strategies import ServerState, round_step
+from fedgate.train.strategies import initial_state, round_step, strategy_of
 from fedgate.train.wire import update_spec
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -49,7 +50,8 @@ class Local:
         self.workload = workload
         self.network = workload.network()
         self.spec = update_spec(self.network, "benchmark")
-        self.state, self.clients = ServerState(0, network_tensors(self.network)), {}
+        self.strategy = strategy_of(TrainConfig(clients=workload.clients), self.network)
+        self.state, self.clients = initial_state(network_tensors(self.network), self.strategy), {}
         self.engine = LocalEngine(workload.network, data, parts, workload.precision, cores)
 
     def round(self, turn):
@@ -60,7 +62,8 @@ class Local:
         for result in self.engine.train(range(self.workload.clients), broadcast, plan, self.clients):
             updates.append(decode_update(result.blob, broadcast.spec, broadcast.public))
             self.clients[result.client] = result.state
-        self.state = note_changes(self.state, round_step(self.state, updates), self.spec, broadcast.public)
+        after = round_step(self.state, updates, self.strategy, broadcast.spec, broadcast.public)
+        self.state = note_changes(self.state, after, self.spec, broadcast.public)
         return time.perf_counter() - started
 
     def weights(self):
