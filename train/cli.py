@@ -145,6 +145,8 @@ def floats(ctx, param, value):
 )
 @click.option("--augment", help="none, crop, crop-flip or auto (by data).  [auto]")
 @click.option("--precision", help="fp32, bf16 or auto (bf16 where the hardware has it).  [auto]")
+@click.option("--trainable", help="all, head or last-stage: what is not trained stays as in --base.  [all]")
+@click.option("--base", type=click.Path(), metavar="RUN", help="Start from the weights of this run.")
 @heading("Aggregation")
 @click.option("--algorithm", help="fedavg, fedprox, fednova or scaffold.  [fedavg]")
 @click.option("--proximal-mu", type=float, help="FedProx: how strongly clients stay near the server's weights.  [0.01]")

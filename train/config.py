@@ -13,6 +13,7 @@ from .clocks import parse_rate, parse_spread
 from .gates import check_gate
 from .selection import parse_capacity
 from .strategies import ALGORITHMS, ROBUST, SERVER_OPTIMIZERS
+from .tails import TRAINABLE
 
 SCHEDULES = ("cosine", "constant", "exponential")
 ENGINES = ("auto", "loop", "cohort")
@@ -68,6 +69,8 @@ class TrainConfig:
     clip_update: float = 0.0
     robust: str = "none"
     reestimate_norms: bool = False
+    trainable: str = "all"
+    base: str | None = None
     codec: str = "fp32"
     download_codec: str = "fp32"
     augment: str = "auto"
@@ -93,6 +96,17 @@ class TrainConfig:
             object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
         if self.inbox is not None:
             object.__setattr__(self, "inbox", str(Path(self.inbox).expanduser().absolute()))
+        if self.base is not None:
+            object.__setattr__(self, "base", str(Path(self.base).expanduser().absolute()))
+        choose("trainable part", self.trainable, TRAINABLE)
+        if self.trainable != "all":
+            if self.base is None:
+                raise UsageError(f"--trainable {self.trainable} needs the run that its trunk comes from: --base RUN")
+            if self.reestimate_norms:
+                raise UsageError(f"--trainable {self.trainable} keeps norm statistics that --reestimate-norms replaces")
+            if self.engine == "cohort":
+                raise UsageError(f"--engine cohort trains whole networks: --trainable {self.trainable} needs the loop")
+            object.__setattr__(self, "density_schedule", 0.0)  # a trunk is tied to its densities
         check_gate(self.gate, self.density)
         choose("learning-rate schedule", self.lr_schedule, SCHEDULES)
         choose("algorithm", self.algorithm, ALGORITHMS)

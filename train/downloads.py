@@ -32,7 +32,7 @@ class Broadcast:
 
     def __init__(self, state: ServerState, spec: UpdateSpec, codec: str = "fp32", seed: int = 0):
         """spec: its base_hash is not looked at; seed: of the codec's rounding in this round."""
-        self.tensors, self.before, self.changed = served(state), state.public or None, state.changed
+        self.tensors, self.before, self.changed = served(state, spec), state.public or None, state.changed
         self.codec, self.seed = codec, seed
         self.blobs = {}
         self.public = self.tensors
@@ -80,9 +80,13 @@ class Broadcast:
         return encode_update(update, spec, self.before, self.seed)
 
 
-def served(state):
-    """All that clients are given of a server state, by name: with SCAFFOLD its control variates too."""
-    return state.tensors | {name: value for name, value in state.memory.items() if name.startswith(CONTROL)}
+def served(state, spec):
+    """All that clients are given of a server state, by name: with SCAFFOLD its control variates too.
+
+    Not what is frozen: that they hold from the run that it comes from.
+    """
+    control = {name: value for name, value in state.memory.items() if name.startswith(CONTROL)}
+    return {name: state.tensors[name] for name in spec.parameters} | control
 
 
 def known(tensors, before, channels, spec, codec, seed):
@@ -99,7 +103,7 @@ def known(tensors, before, channels, spec, codec, seed):
 def note_changes(before: ServerState, after: ServerState, spec: UpdateSpec, public) -> ServerState:
     """`after` with `public`, the weights that its round's clients hold, and the last change of each channel."""
     changed = {layer: np.array(before.changed.get(layer, np.zeros(c)), np.int32) for layer, c in spec.channels.items()}
-    old, new = served(before), served(after)
+    old, new = served(before, spec), served(after, spec)
     for name in new:
         moved = old[name] != new[name]
         for axis, layer in enumerate(spec.axes_of(name)):

@@ -19,7 +19,7 @@ class LevelStatistics:
         self.norms = {}  # (layer, level) -> (norm, its momentum, its statistics at the start)
         if len(network.densities) > 1:
             for name, unit in network.units.items():
-                for level, norm in enumerate(unit.norms):
+                for level, norm in enumerate(unit.norms if name not in network.frozen else ()):
                     start = norm.running_mean.clone(), norm.running_var.clone()
                     self.norms[name, level] = (norm, norm.momentum, start)
                     norm.momentum = 1.0  # a forward pass then leaves the batch's own statistics

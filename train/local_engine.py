@@ -56,7 +56,7 @@ class Trainer:
     def train(self, client, download, held, spec: UpdateSpec, plan: LocalPlan, state: ClientState) -> TaskResult:
         started, cpu = time.perf_counter(), time.process_time()
         base = self.start(download, held, spec)
-        load_tensors(self.network, weights(base))
+        load_tensors(self.network, weights(base), partly=True)  # what is frozen does not travel
         result = train_locally(self.network, *self.examples(client), self.statistics, plan, base, state)
         return self.send(client, result, spec, base, plan, state, started, cpu)
 

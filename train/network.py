@@ -28,6 +28,7 @@ class GatedNetwork(nn.Module):
         self.body = body
         self.layers = layers
         self.gate = gate
+        self.frozen = frozenset()  # layers that training leaves alone, see `tails`
         self.densities = tuple(densities)
         self.level = len(self.densities) - 1
         self.units = {layer.name: body.get_submodule(layer.name) for layer in layers if layer.kind == "conv"}
@@ -37,6 +38,13 @@ class GatedNetwork(nn.Module):
         for unit in self.units.values():
             unit.level = self.level
         return self.body(images)
+
+    def train(self, mode=True):
+        """As any module; the norms of frozen layers keep their statistics and normalise by them."""
+        super().train(mode)
+        for name in self.frozen & self.units.keys():
+            self.units[name].norms.eval()
+        return self
 
     def set_densities(self, densities):
         """Set what each level keeps just now: a density schedule differs from `self.densities` for a while."""
@@ -168,10 +176,12 @@ def network_tensors(network):
 
 
 @torch.no_grad()
-def load_tensors(network, tensors):
-    """Set a network's state from named arrays, as `network_tensors` gave them."""
+def load_tensors(network, tensors, partly=False):
+    """Set a network's state from named arrays, as `network_tensors` gave them; partly: of some of its tensors."""
     state = network.body.state_dict()
-    if state.keys() != tensors.keys():
+    if not tensors.keys() <= state.keys() or not (partly or state.keys() == tensors.keys()):
         raise FedgateError(f"the tensors are of another network: {sorted(state.keys() ^ tensors.keys())[:3]} differ")
-    for name, value in state.items():
-        value.copy_(torch.from_numpy(np.array(tensors[name])))
+    for name, value in tensors.items():
+        if state[name].shape != value.shape:
+            raise FedgateError(f"the tensors are of another network: '{name}' is {list(value.shape)} in them")
+        state[name].copy_(torch.from_numpy(np.array(value)))

@@ -23,7 +23,7 @@ from .downloads import Broadcast, note_changes
 from .gather import gather
 from .inbox import Inbox
 from .local_engine import LocalEngine
-from .network import build_network, network_tensors
+from .network import build_network, load_tensors, network_tensors
 from .norms import pooled_norms
 from .partition import class_table, partition
 from .rows import round_row
@@ -32,6 +32,7 @@ from .salience import SalienceRecord
 from .schedule import densities_at, learning_rate_at
 from .selection import capacity_levels
 from .strategies import initial_state, round_step, strategy_of
+from .tails import freeze, trunk
 from .wire import record_of, update_spec
 
 SERVER_STREAM = 2**32 - 1  # beside the numbers of clients in seeds
@@ -77,12 +78,24 @@ def describe_run(config: TrainConfig, data) -> RunInfo:
     return RunInfo(uuid.uuid4().hex[:12], config, resolved, data_facts(data), versions)
 
 
-def make_network(info: RunInfo, device="cpu"):
-    """A run's network with its initial weights, which its seed alone decides."""
+def make_network(info: RunInfo, device="cpu", tensors=None):
+    """A run's network with its initial weights, which its seed alone decides, or with those of named arrays."""
     config, data = info.config, info.data
     torch.manual_seed(config.seed)
     network = build_network(config.model, config.gate, config.density, len(data["labels"]), data["shape"], config.width)
+    if tensors is not None:
+        load_tensors(network, tensors)
+    freeze(network, trunk(network.layers, config.trainable))
     return network.to(device)
+
+
+def base_tensors(info: RunInfo):
+    """The weights that a run starts from where it has a `base`, else None; a base of another network is refused."""
+    if info.config.base is None:
+        return None
+    tensors = RunDirectory.open(info.config.base).model_tensors()
+    make_network(info, tensors=tensors)
+    return tensors
 
 
 def run_data(config: TrainConfig):
@@ -99,12 +112,16 @@ def prepare(config: TrainConfig):
     return data, parts
 
 
-def make_engine(info: RunInfo, data, parts, workers):
-    """The engine that trains and evaluates a run's network; "auto" is the cohort where there is a GPU to fill."""
+def make_engine(info: RunInfo, data, parts, workers, tensors=None):
+    """The engine that trains and evaluates a run's network; "auto" is the cohort where there is a GPU to fill.
+
+    tensors: what the networks hold of the frozen layers, which no download brings.
+    """
     if data_facts(data)["sha256"] != info.data["sha256"]:
         raise UsageError(f"'{info.config.data}' now holds other data than this run was trained on")
-    build = functools.partial(make_network, info, info.resolved["device"])
-    auto = "cohort" if info.resolved["device"] == "cuda" else "loop"
+    build = functools.partial(make_network, info, info.resolved["device"], tensors)
+    plain = info.config.algorithm != "scaffold" and info.config.trainable == "all"
+    auto = "cohort" if info.resolved["device"] == "cuda" and plain else "loop"
     engine = auto if info.config.engine == "auto" else info.config.engine
     kind = CohortEngine if engine == "cohort" else LocalEngine
     return kind(build, data, parts, info.resolved["precision"], workers)
@@ -122,19 +139,21 @@ class Run:
         self.clocks, self.client_levels = make_clocks(self.config), capacity_levels(self.config)
         self.inbox = Inbox(self.config.inbox, self.info.run) if self.config.inbox else None
         self.strategy = strategy_of(self.config, self.network)
-        self.engine = make_engine(self.info, data, parts, workers)
         self.log = MetricsLog(directory.path / "metrics.jsonl")  # from here on no other process has this run
         try:
             self.load()
+            frozen = self.state.tensors if self.network.frozen else None
+            self.engine = make_engine(self.info, data, parts, workers, frozen)
         except BaseException:
             self.log.close()
             raise
 
     def load(self):
         """Take up the newest checkpoint, or the initial state where there is none."""
-        initial = initial_state(network_tensors(self.network), self.strategy)
-        start = Checkpoint(initial, progress={"metrics_bytes": 0, "simulated_seconds": 0.0})
-        checkpoint = self.directory.load() or start
+        checkpoint = self.directory.load()
+        if checkpoint is None:
+            initial = initial_state(base_tensors(self.info) or network_tensors(self.network), self.strategy)
+            checkpoint = Checkpoint(initial, progress={"metrics_bytes": 0, "simulated_seconds": 0.0})
         self.state, self.salience, self.clients = checkpoint.state, checkpoint.salience, checkpoint.clients
         self.waiting, self.bases = checkpoint.waiting, checkpoint.bases
         self.clock = checkpoint.progress["simulated_seconds"]

@@ -11,7 +11,7 @@ from .config import TrainConfig
 from .inbox import check_inbox
 from .partition import plot_class_table, render_class_table
 from .progress import RoundProgress
-from .rounds import Run, describe_run, make_network, prepare
+from .rounds import Run, base_tensors, describe_run, make_network, prepare
 from .run_directory import RunDirectory, check_new
 
 
@@ -43,7 +43,7 @@ def run_training(out, resume, workers=1, quiet=False, options=None):
             check_inbox(config.inbox)
         data, parts = prepare(config)
         info = describe_run(config, data)
-        make_network(info)  # a model that cannot be built leaves no run behind
+        make_network(info, tensors=base_tensors(info))  # a model that cannot be built leaves no run behind
         directory = RunDirectory.create(out, info)
     again = f"continue with: fedgate train --resume {directory.path}"
     try:

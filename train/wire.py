@@ -9,6 +9,7 @@ from fedgate.device_runtime.update import CONTROL, Update, UpdateSpec, decode_up
 
 from .network import network_tensors, parameter_axes
 from .salience import SalienceRecord
+from .tails import is_frozen
 
 # What a client keeps: the round of the weights it holds, and what the codec lost of each parameter.
 HELD = "held/round"
@@ -24,7 +25,8 @@ def gated_channels(network):
 
 def update_spec(network, run, control=()):
     """What an update to a network must look like, but for its base; control: parameters with a control variate."""
-    shapes = {name: tuple(value.shape) for name, value in network.body.state_dict().items()}
+    state = network.body.state_dict()
+    shapes = {name: tuple(value.shape) for name, value in state.items() if not is_frozen(network, name)}
     levels = len(network.densities)
     found = {name: LEVEL_NORM.search(name) for name in shapes} if levels > 1 else {}
     return UpdateSpec(

@@ -74,6 +74,9 @@ def round_step(state: ServerState, updates, strategy: Strategy, spec, base) -> S
     aggregate = aggregation(strategy, updates, spec, base)
     tensors, memory = {}, {}
     for name, value in state.tensors.items():
+        if name not in spec.parameters:  # frozen
+            tensors[name] = value
+            continue
         made, found = aggregate(name)
         trained = name in strategy.parameters
         if trained and (strategy.server_optimizer, strategy.server_lr) != ("none", 1.0):
