@@ -9,9 +9,9 @@ K lr is how far a steady gradient goes (`adaptive.Moves.distance`), by entry: in
 and with momentum up to 1 / (1 - momentum) times as far. K alone makes variates that much too large: at momentum 0.9 a
 gated network then diverges within a few rounds.
 A client corrects what a batch opened, like any other movement.
-N is by entry, too: the clients that took part and never sent an entry are not counted. Their variates are zero, and by a
-mean over all N the few clients that do open it would undo most of what they learn. It makes no difference while clients
-open the same channels, as they do on small problems.
+N is by entry, too: the clients that took part and never sent an entry are not counted. Their variates are zero, and by
+a mean over all N the few clients that do open it would undo most of what they learn. It makes no difference while
+clients open the same channels, as they do on small problems.
 """
 
 import numpy as np
