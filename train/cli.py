@@ -161,6 +161,13 @@ def floats(ctx, param, value):
     help="After the last round, pool norm statistics of the averaged model from all its clients.  [off]",
 )
 @heading("Communication")
+@click.option("--upload", help="salient (the channels that local training opened) or full.  [salient]")
+@click.option(
+    "--upload-share",
+    type=float,
+    metavar="SHARE",
+    help="Of a salient upload: only the strongest channels that make up this share of a layer's salience.  [1.0]",
+)
 @click.option("--codec", help="Of uploads: fp32 (weights), fp16 or int8 (differences).  [fp32]")
 @click.option("--download-codec", help="The same of downloads to clients of the last round.  [fp32]")
 def train(config, preset, print_config, out, resume, workers, quiet, **options):

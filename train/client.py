@@ -21,7 +21,8 @@ class LocalPlan:
     densities: those of this round, one a level. level: the one that the client trains; None draws one a batch.
     lr: of the first local epoch; each later one has `lr_decay` times that of the one before.
     adaptive_gradient: closed channels do not move (see `adaptive`), nor then are they computed where `sliced`.
-    algorithm: one of `strategies.ALGORITHMS`.
+    algorithm: one of `strategies.ALGORITHMS`. upload_share, codec: of the upload (see `wire`); a share of None sends
+    every channel.
     """
 
     densities: tuple[float, ...]
@@ -39,6 +40,7 @@ class LocalPlan:
     adaptive_gradient: bool = True
     algorithm: str = "fedavg"
     proximal_mu: float = 0.0
+    upload_share: float | None = None
     codec: str = "fp32"
     sliced: bool = True
 
@@ -47,8 +49,8 @@ class LocalPlan:
 class LocalResult:
     """loss and accuracy: means over the examples of the last local epoch, as they were trained on.
 
-    touched: by gated layer, the channels that any batch opened; bool (C,). control: SCAFFOLD's change of the client's
-    control variate, by parameter; nothing for other algorithms.
+    touched: by gated layer, the channels that any batch opened; bool (C,). levels: those that any batch had. control:
+    SCAFFOLD's change of the client's control variate, by parameter; nothing for other algorithms.
     """
 
     salience: SalienceRecord
@@ -56,6 +58,7 @@ class LocalResult:
     accuracy: float
     steps: int
     touched: dict[str, np.ndarray]
+    levels: tuple[int, ...]
     control: dict[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -117,13 +120,14 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan, control=
     sliced = plan.sliced and plan.adaptive_gradient and bool(network.gates) and device.type == "cpu"
     forward = SlicedForward(network) if sliced else network
     terms = LocalTerms(network, plan, control or {}, state or {})
-    top, steps = len(plan.densities) - 1, 0
+    top, steps, seen = len(plan.densities) - 1, 0, set()
     for epoch in range(plan.epochs):
         for group in optimizer.param_groups:
             group["lr"] = plan.lr * plan.lr_decay**epoch
         collector, loss_sum, correct = SalienceCollector(network), 0.0, 0
         levels.new_epoch()
         for x, y, network.level in epoch_batches(images, labels, statistics, plan, generator, device):
+            seen.add(network.level)
             moves.before()
             with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
                 teacher = None if network.level == top or plan.level is not None else teach(network, x, top, forward)
@@ -145,7 +149,9 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan, control=
     count = max(1, len(labels))
     touched = {name: mask.cpu().numpy() for name, mask in moves.touched.items()}
     loss, accuracy = float(loss_sum) / count, float(correct) / count
-    return LocalResult(collector.record(), loss, accuracy, steps, touched, terms.control_changes(moves.distance))
+    return LocalResult(
+        collector.record(), loss, accuracy, steps, touched, tuple(sorted(seen)), terms.control_changes(moves.distance)
+    )
 
 
 def epoch_batches(images, labels, statistics, plan, generator, device):

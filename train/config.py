@@ -18,6 +18,7 @@ from .tails import TRAINABLE
 SCHEDULES = ("cosine", "constant", "exponential")
 ENGINES = ("auto", "loop", "cohort")
 PRECISIONS = ("auto", "fp32", "bf16")
+UPLOADS = ("salient", "full")
 AUGMENTATIONS = ("auto", "none", "crop", "crop-flip")
 # Where JSON's type is another than the field's.
 JSON_KINDS = {float: int | float, float | None: int | float | None, tuple[float, ...]: list}
@@ -71,6 +72,8 @@ class TrainConfig:
     reestimate_norms: bool = False
     trainable: str = "all"
     base: str | None = None
+    upload: str = "salient"
+    upload_share: float = 1.0
     codec: str = "fp32"
     download_codec: str = "fp32"
     augment: str = "auto"
@@ -112,6 +115,7 @@ class TrainConfig:
         choose("algorithm", self.algorithm, ALGORITHMS)
         choose("server optimizer", self.server_optimizer, SERVER_OPTIMIZERS)
         choose("robust aggregation", self.robust, ROBUST)
+        choose("upload", self.upload, UPLOADS)
         choose("codec", self.codec, CODECS)
         choose("codec", self.download_codec, CODECS)
         choose("engine", self.engine, ENGINES)
@@ -137,6 +141,7 @@ class TrainConfig:
             ("server_momentum", 0.0, 0.9999),
             ("clip_update", 0.0, 1e9),
             ("density_schedule", 0.0, 1.0),
+            ("upload_share", 0.01, 1.0),
             ("fraction_train", 0.0, 1.0),
             ("min_clients", 1, self.clients),
             ("deadline", 1e-9, 1e9),
@@ -151,6 +156,8 @@ class TrainConfig:
             if value is not None and not low <= value <= high:
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} {value} is out of range: {low} to {high}")
+        if self.upload == "full" and self.upload_share != TrainConfig.upload_share:
+            raise UsageError("--upload-share is of --upload salient, and this is a run with --upload full")
         if self.lr_decay != TrainConfig.lr_decay and self.lr_schedule != "exponential":
             raise UsageError(f"--lr-decay is of --lr-schedule exponential, and the schedule is {self.lr_schedule}")
 

@@ -20,7 +20,7 @@ from .faults import damage, fault, lasts
 from .inbox import Letter
 from .rows import client_row
 from .selection import sample_clients
-from .wire import held_round
+from .wire import held_round, kept_share
 
 
 @dataclass
@@ -41,6 +41,8 @@ class Turnout:
 
     def row(self, client, status, **known):
         run = self.run
+        if known.get("update"):
+            known["kept_share"] = kept_share(known["update"], self.broadcast.spec)
         self.rows.append(client_row(run.layers, run.densities, run.state.round + 1, client, status, **known))
 
     def base(self, round_):

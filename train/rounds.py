@@ -193,6 +193,7 @@ class Run:
             adaptive_gradient=config.adaptive_gradient,
             algorithm=config.algorithm,
             proximal_mu=config.proximal_mu,
+            upload_share=config.upload_share if config.upload == "salient" else None,
             codec=config.codec,
         )
 

@@ -31,7 +31,7 @@ def client_row(layers, densities, round_, client, status, **known):
         "bytes_up": 0,
         "bytes_down": 0,
         "macs_per_sample": sum(macs.nominal(layers, densities[level]).values()),
-        "kept_share": 1.0 if update else None,
+        "kept_share": None,
         "mask_overlap": mean_overlap(record_of(update), level) if update else None,
         "simulated_seconds": None,
         "cpu_seconds": 0.0,
@@ -67,7 +67,7 @@ def round_row(evaluation, rows, round_, densities, epochs):
         "bytes_up": sum(row["bytes_up"] for row in rows),
         "bytes_down": sum(row["bytes_down"] for row in rows),
         "macs_per_sample": evaluation.executed[top].sum() / evaluation.images[top],
-        "kept_share": 1.0,
+        "kept_share": float(np.mean([row["kept_share"] for row in used])) if used else None,
         "mask_overlap": mean_overlap(evaluation.salience, top),
         "masks": {
             name: {"overlap": overlap, "never": never, "always": always}

@@ -78,7 +78,7 @@ class Stack:
         for name, c in sizes.items():
             for kind in ("opened", "strength"):
                 self.sums[f"{kind}/{name}"] = torch.zeros(b, levels, c, dtype=torch.float64, device=device)
-        self.steps, self.epochs = [0] * b, [0] * b
+        self.steps, self.epochs, self.levels = [0] * b, [0] * b, [()] * b
         self.forward = StackedForward(network)
         self.starts = [state[name].detach().clone() for name in self.trained]  # of every client
 
@@ -87,7 +87,8 @@ class Stack:
         for tensors in (self.values, self.momenta, self.sums, self.touched):
             for name in tensors:
                 tensors[name] = tensors[name][rows]
-        self.plans, self.steps, self.epochs = ([x[row] for row in rows] for x in (self.plans, self.steps, self.epochs))
+        for name in ("plans", "steps", "epochs", "levels"):
+            setattr(self, name, [getattr(self, name)[row] for row in rows])
 
     def step(self, batches):
         """One step of every client; batches: (epoch, x (n, C, H, W), y (n,), level) of each."""
@@ -206,6 +207,7 @@ class Stack:
         valid = self.forward.valid
         rows = torch.arange(len(levels), device=y.device), torch.tensor(levels, device=y.device)
         examples = valid.sum(1)
+        self.levels = [tuple(sorted({*seen, level})) for seen, level in zip(self.levels, levels, strict=True)]
         self.sums["loss"] += losses * examples
         self.sums["correct"] += ((logits.argmax(2) == y) & valid).sum(1)
         self.sums["examples"] += examples
@@ -227,7 +229,7 @@ class Stack:
         tensors = {name: value[row].detach().cpu().contiguous().numpy().copy() for name, value in self.values.items()}
         touched = {name: mask[row].cpu().numpy() for name, mask in self.touched.items()}
         loss, accuracy = float(sums["loss"] / sums["examples"]), float(sums["correct"] / sums["examples"])
-        return tensors, LocalResult(record, loss, accuracy, self.steps[row], touched)
+        return tensors, LocalResult(record, loss, accuracy, self.steps[row], touched, self.levels[row])
 
 
 def pad(x, n):

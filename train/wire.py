@@ -1,5 +1,6 @@
 """Between networks and the update format: what a client sends up, and what an update brought."""
 
+import math
 import re
 
 import numpy as np
@@ -59,7 +60,7 @@ def encode_upload(network, result, spec, base, client, examples, plan, state):
     was lost, and adds it to what it sends next (F. Seide, H. Fu, J. Droppo, G. Li, D. Yu, "1-Bit Stochastic Gradient
     Descent and its Application to Data-Parallel Distributed Training of Speech DNNs", Interspeech 2014, section 3.2).
     """
-    record, channels = result.salience, spec.all_channels()
+    record, channels = result.salience, sent_channels(result, spec, plan.upload_share)
     wanted = network_tensors(network)
     if plan.codec != "fp32":
         wanted = {name: value + state.get(ERROR + name, np.float32(0)) for name, value in wanted.items()}
@@ -72,12 +73,12 @@ def encode_upload(network, result, spec, base, client, examples, plan, state):
         local_steps=result.steps,
         samples=tuple(int(n) for n in record.samples),
         channels=channels,
-        values=spec.take(wanted, channels),
+        values=spec.take({name: wanted[name] for name in sent_names(spec, result.levels)}, channels),
         control=spec.take(result.control, channels),
         opened=record.opened,
         strength=record.strength,
         codec=plan.codec,
-        levels=tuple(range(spec.levels)),
+        levels=result.levels,
     )
     blob = encode_update(update, spec, base, (plan.seed, ROUNDING))
     kept = state | {HELD: np.array([spec.base_round], np.int64)}
@@ -104,10 +105,42 @@ def corrected(update, spec, state):
 
 def lost(update, spec, wanted, state):
     """What the receiver of an update does not get of the tensors `wanted`: arrays "error/PARAMETER"."""
-    errors = {name: np.array(state.get(ERROR + name, np.zeros_like(value))) for name, value in wanted.items()}
+    errors = {name: np.array(state.get(ERROR + name, np.zeros_like(wanted[name]))) for name in update.values}
     parts = spec.take(wanted, update.channels)
     spec.put(errors, update.channels, {name: parts[name] - value for name, value in update.values.items()})
     return {ERROR + name: error for name, error in errors.items()}
+
+
+def sent_channels(result, spec, share):
+    """By layer the channels that a client sends: those that its training opened.
+
+    share: below 1 only the strongest of them, the fewest whose share of the layer's strength in the salience record,
+    summed over the levels, reaches it; among equals the lower index. None sends all channels, opened or not.
+    """
+    if share is None:
+        return spec.all_channels()
+    kept = {}
+    for layer, touched in result.touched.items():
+        chosen = np.flatnonzero(touched)
+        if share < 1:
+            strength = result.salience.strength[layer].sum(0)
+            order = np.argsort(-strength, kind="stable")
+            sums = np.cumsum(strength[order])
+            enough = np.searchsorted(sums, share * sums[-1]) + 1 if sums[-1] > 0 else 0
+            chosen = np.sort(order[:enough])
+        kept[layer] = chosen.astype(np.uint16)
+    return kept
+
+
+def sent_names(spec, levels):
+    """The parameters that a client sends which trained these levels: all but the norms of others."""
+    return [name for name in spec.parameters if spec.level_of.get(name) in (None, *levels)]
+
+
+def kept_share(update, spec):
+    """How much of the network's tensors an update holds, as a fraction of 1."""
+    sent = sum(value.size for value in update.values.values())
+    return sent / sum(math.prod(shape) for shape in spec.parameters.values())
 
 
 def record_of(update):
