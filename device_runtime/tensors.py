@@ -60,7 +60,9 @@ def unpack(blob: bytes, where: str = "the tensor file") -> tuple[dict[str, np.nd
             raise FedgateError("its metadata is not an object")
         return {name: _array(name, part) for name, part in sorted(parts)}, meta
     except (safetensors.SafetensorError, FedgateError, ValueError, TypeError, OverflowError) as error:
-        raise FedgateError(f"{where} is not a fedgate tensor file: {error}") from error
+        # the library quotes a stranger's names as they are: no control characters and no pages of text from there
+        reason = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error)[:300])
+        raise FedgateError(f"{where} is not a fedgate tensor file: {reason}") from error
 
 
 def write_tensors(path: Path, tensors: dict[str, np.ndarray], meta: dict) -> None:

@@ -54,6 +54,14 @@ def test_hash_sees_name_dtype_shape_and_value():
     assert len({base, *map(tensors_hash, changed)}) == 6
 
 
+@pytest.mark.parametrize("name", ["\x7f\x9b31m", "a\u2028b", "x" * 10_000])
+def test_a_name_from_a_stranger_gives_one_printable_line(name):
+    blob = raw({"a": {"dtype": name, "shape": [2], "data_offsets": [0, 8]}}, bytes(8))
+    with pytest.raises(FedgateError) as caught:
+        unpack(blob)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
+
+
 def test_another_tool_reads_it(tmp_path):
     write_tensors(tmp_path / "x.safetensors", TENSORS, META)
     with safetensors.safe_open(tmp_path / "x.safetensors", framework="np") as file:
