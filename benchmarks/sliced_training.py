@@ -24,8 +24,8 @@ from fedgate.device_runtime import macs
 from fedgate.train.augment import normalise
 from fedgate.train.client import LocalPlan, train_locally
 from fedgate.train.data import load_data
+from fedgate.train.ingredients import make_network, prepare
 from fedgate.train.network import build_network, load_tensors, network_tensors
-from fedgate.train.rounds import make_network, prepare
 from fedgate.train.run_directory import RunDirectory
 
 PLAN = LocalPlan(

@@ -14,8 +14,8 @@ from fedgate.device_runtime.records import REFERENCE_META, SALIENCE_META
 from fedgate.device_runtime.tensors import pack
 from fedgate.device_runtime.verify import verify
 from fedgate.train.augment import normalise
+from fedgate.train.ingredients import make_network, run_data
 from fedgate.train.network import load_tensors
-from fedgate.train.rounds import make_network, run_data
 from fedgate.train.run_directory import RunDirectory
 
 from .check import compare_gated, compare_plain

@@ -98,7 +98,7 @@ def summary(gated, dense, bundle):
 def test_set(run_path):
     """The test images of a run's data as its programs take them, float32 (n, C, H, W), and their labels (n,)."""
     from fedgate.train.augment import normalise
-    from fedgate.train.rounds import run_data
+    from fedgate.train.ingredients import run_data
     from fedgate.train.run_directory import RunDirectory
 
     data = run_data(RunDirectory.open(run_path).info.config)

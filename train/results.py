@@ -6,9 +6,9 @@ from rich.console import Console
 from fedgate.device_runtime import macs
 from fedgate.device_runtime.tables import console, table
 
+from .ingredients import make_engine, make_network, prepare
 from .partition import class_table
 from .personal import FINETUNE_LR, finetune_plan, own_test_images, trained_images, worst_decile
-from .rounds import make_engine, make_network, prepare
 from .rows import mean_overlap
 from .run_directory import RunDirectory
 

@@ -1,130 +1,29 @@
-"""A training run: from a resolved configuration to a run directory, round by round."""
+"""A training run: the round loop over a run directory."""
 
 import functools
-import hashlib
-import platform
 import time
-import uuid
 from dataclasses import replace
-from importlib import metadata
-
-import torch
-
-from fedgate.device_runtime.errors import UsageError
 
 from .arrivals import Upload, bases_needed
 from .checkpoint import Checkpoint
-from .client import LocalPlan, client_seed, resolve_precision
+from .client import LocalPlan, client_seed
 from .clocks import make_clocks
-from .cohort import CohortEngine
-from .config import TrainConfig
-from .data import load_data
 from .downloads import Broadcast, note_changes
 from .gather import gather
 from .inbox import Inbox
-from .local_engine import LocalEngine
-from .network import build_network, load_tensors, network_tensors
+from .ingredients import base_tensors, make_engine, make_network
+from .network import network_tensors
 from .norms import pooled_norms
-from .partition import class_table, partition
+from .partition import class_table
 from .rows import round_row
-from .run_directory import MetricsLog, RunDirectory, RunInfo
+from .run_directory import MetricsLog, RunDirectory
 from .salience import SalienceRecord
 from .schedule import densities_at, learning_rate_at
 from .selection import capacity_levels
 from .strategies import initial_state, round_step, strategy_of
-from .tails import freeze, trunk
 from .wire import record_of, update_spec
 
 SERVER_STREAM = 2**32 - 1  # beside the numbers of clients in seeds
-
-
-def resolve_device(name):
-    """ "auto" is CUDA where there is one, else the CPU."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device '{name}' cannot be used here: {str(error).splitlines()[0]}") from error
-    return device
-
-
-def data_facts(data):
-    """What a run records of its data; the hash tells whether a resumed run still has the same."""
-    digest = hashlib.sha256()
-    for tensor in (data.train_images, data.train_labels, data.test_images, data.test_labels):
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return {
-        "name": data.name,
-        "sha256": digest.hexdigest(),
-        "labels": list(data.labels),
-        "shape": list(data.train_images.shape[1:]),
-        "mean": [float(value) for value in data.mean],
-        "std": [float(value) for value in data.std],
-    }
-
-
-def describe_run(config: TrainConfig, data) -> RunInfo:
-    """Look up everything that "auto" stands for, once: a resumed run keeps it."""
-    device = resolve_device(config.device)
-    resolved = {
-        "device": device.type,
-        "precision": resolve_precision(config.precision, device),
-        "augment": data.augment if config.augment == "auto" else config.augment,
-    }
-    versions = {name: metadata.version(name) for name in ("fedgate", "torch", "numpy")}
-    versions["python"] = platform.python_version()
-    return RunInfo(uuid.uuid4().hex[:12], config, resolved, data_facts(data), versions)
-
-
-def make_network(info: RunInfo, device="cpu", tensors=None):
-    """A run's network with its initial weights, which its seed alone decides, or with those of named arrays."""
-    config, data = info.config, info.data
-    torch.manual_seed(config.seed)
-    network = build_network(config.model, config.gate, config.density, len(data["labels"]), data["shape"], config.width)
-    if tensors is not None:
-        load_tensors(network, tensors)
-    freeze(network, trunk(network.layers, config.trainable))
-    return network.to(device)
-
-
-def base_tensors(info: RunInfo):
-    """The weights that a run starts from where it has a `base`, else None; a base of another network is refused."""
-    if info.config.base is None:
-        return None
-    tensors = RunDirectory.open(info.config.base).model_tensors()
-    make_network(info, tensors=tensors)
-    return tensors
-
-
-def run_data(config: TrainConfig):
-    """The data of a configuration."""
-    return load_data(config.data, config.label, config.group, config.image_size)
-
-
-def prepare(config: TrainConfig):
-    """The data of a configuration and its partition: (data, list of index arrays, one a client)."""
-    data = run_data(config)
-    parts = partition(
-        data.train_labels.numpy(), config.clients, config.partition, config.seed, groups=data.train_groups
-    )
-    return data, parts
-
-
-def make_engine(info: RunInfo, data, parts, workers, tensors=None):
-    """The engine that trains and evaluates a run's network; "auto" is the cohort where there is a GPU to fill.
-
-    tensors: what the networks hold of the frozen layers, which no download brings.
-    """
-    if data_facts(data)["sha256"] != info.data["sha256"]:
-        raise UsageError(f"'{info.config.data}' now holds other data than this run was trained on")
-    build = functools.partial(make_network, info, info.resolved["device"], tensors)
-    plain = info.config.algorithm != "scaffold" and info.config.trainable == "all"
-    auto = "cohort" if info.resolved["device"] == "cuda" and plain else "loop"
-    engine = auto if info.config.engine == "auto" else info.config.engine
-    kind = CohortEngine if engine == "cohort" else LocalEngine
-    return kind(build, data, parts, info.resolved["precision"], workers)
 
 
 class Run:

@@ -9,9 +9,10 @@ from fedgate.device_runtime.errors import FedgateError, UsageError
 from .board import Board
 from .config import TrainConfig
 from .inbox import check_inbox
+from .ingredients import base_tensors, describe_run, make_network, prepare
 from .partition import plot_class_table, render_class_table
 from .progress import RoundProgress
-from .rounds import Run, base_tensors, describe_run, make_network, prepare
+from .rounds import Run
 from .run_directory import RunDirectory, check_new
 
 

@@ -21,7 +21,8 @@ from processes import rows
 
 from fedgate.device_runtime.update import decode_update, encode_update
 from fedgate.train.config import TrainConfig
-from fedgate.train.rounds import Run, describe_run, prepare
+from fedgate.train.ingredients import describe_run, prepare
+from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
 from fedgate.train.session import run_training
 

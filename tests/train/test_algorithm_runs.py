@@ -5,7 +5,8 @@ import json
 import pytest
 
 from fedgate.train.config import TrainConfig
-from fedgate.train.rounds import Run, describe_run, prepare
+from fedgate.train.ingredients import describe_run, prepare
+from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
 from fedgate.train.session import run_training
 

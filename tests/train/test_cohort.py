@@ -9,8 +9,9 @@ from fedgate.device_runtime.errors import UsageError
 from fedgate.train.client import LocalPlan
 from fedgate.train.cohort import KNOWN, OWN, CohortEngine
 from fedgate.train.config import TrainConfig
+from fedgate.train.ingredients import describe_run, make_engine, make_network, prepare
 from fedgate.train.network import network_tensors
-from fedgate.train.rounds import Run, describe_run, make_engine, make_network, prepare
+from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
 
 CONFIG = TrainConfig(

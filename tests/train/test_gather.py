@@ -12,7 +12,8 @@ from fedgate.device_runtime.tensors import pack, unpack
 from fedgate.device_runtime.update import decode_update, encode_update
 from fedgate.train.config import TrainConfig
 from fedgate.train.gather import Turnout
-from fedgate.train.rounds import Run, describe_run, prepare
+from fedgate.train.ingredients import describe_run, prepare
+from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
 
 SMALL = {

@@ -11,9 +11,9 @@ from fedgate.cli import main
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tensors import pack, read_tensors
 from fedgate.train.augment import normalise
+from fedgate.train.ingredients import make_network, prepare
 from fedgate.train.network import load_tensors
 from fedgate.train.norms import KINDS, decode, encode, measure, pool
-from fedgate.train.rounds import make_network, prepare
 from fedgate.train.run_directory import RunDirectory
 
 OPTIONS = [

@@ -9,10 +9,10 @@ from fedgate.device_runtime.errors import FedgateError
 
 from ..client import resolve_precision
 from ..evaluation import CHUNK, Evaluation, evaluate
+from ..ingredients import data_facts, make_network, prepare
 from ..network import load_tensors
 from ..partition import class_table
 from ..personal import worst_decile
-from ..rounds import data_facts, make_network, prepare
 from ..run_directory import RunDirectory
 
 
