@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fedgate.device_runtime.update import Update
+from fedgate.device_runtime.update import Update, UpdateSpec
 from fedgate.train.arrivals import Upload, bases_needed, close_round, rebased
-from fedgate.train.strategies import ServerState, round_step
+from fedgate.train.strategies import ServerState, Strategy, round_step
 
 
 def upload(client, arrives, good=True, base_round=0):
@@ -56,7 +56,9 @@ def test_a_late_update_adds_what_it_changed_to_the_present_state():
     assert late.values["w"].tolist() == [12.0] and late.values["w"].dtype == np.float32
     assert late.values["norm.running_var"].tolist() == [0.5]  # the difference would make it -3.5
     assert (late.client, late.base_round, late.examples) == (1, 5, 10)
-    state = round_step(ServerState(7, present), [late, fresh])
+    shapes = dict.fromkeys(present, (1,))
+    spec = UpdateSpec(shapes, dict.fromkeys(shapes, (None,)), {}, 1, "run", 7, "0" * 64)
+    state = round_step(ServerState(7, present), [late, fresh], Strategy(frozenset({"w"}), 2), spec, present)
     assert state.tensors["w"].tolist() == [(30 * 14 + 10 * 12) / 40]
 
 
