@@ -26,7 +26,7 @@ from fedgate.export.lowering import LOWERINGS, lower
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # What a lowered program depends on beside its network.
-CONVERTERS = ("torch", "executorch", "litert-torch", "litert-converter", "torchao", "ai-edge-quantizer")
+CONVERTERS = ("torch", "executorch", "litert-torch", "litert-converter", "onnxscript", "torchao", "ai-edge-quantizer")
 SOURCES = ("export", "train")
 
 

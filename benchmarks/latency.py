@@ -42,8 +42,8 @@ from fedgate.device_runtime.bench import noise
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.kernels.build import KINDS, ensure, find
 from fedgate.device_runtime.kernels.library import KernelLibrary
+from fedgate.device_runtime.manifest import ENGINES
 from fedgate.device_runtime.tables import console
-from fedgate.export.programs import SKIP_ENGINES
 
 RUNTIMES = ("executorch", "litert")
 MODELS = ("resnet32", "vgg16", "resnet18", "resnet18-224")
@@ -136,6 +136,13 @@ def add_best_dense(rows):
             made["ratio_to_best_dense"] = made["p50_ms"] / best[made["threads"]]
 
 
+def can_be_made(variant, engine):
+    """Whether the kernel has a layer of a `skip` program, and the runtime a quantiser for `dense-int8`."""
+    return (variant.role != "skip" or bool(variant.kernel_layers)) and (
+        variant.role != "dense-int8" or engine in RUNTIMES
+    )
+
+
 def parse_densities(_context, _option, text):
     if text is None:
         return None
@@ -150,7 +157,7 @@ def parse_densities(_context, _option, text):
 
 @click.command()
 @click.option("--model", "models", multiple=True, help=f"NAME or NAME-SIZE; by default {', '.join(MODELS)}.")
-@click.option("--runtime", "runtimes", multiple=True, type=click.Choice(RUNTIMES), default=RUNTIMES, show_default=True)
+@click.option("--runtime", "runtimes", multiple=True, type=click.Choice(ENGINES), default=RUNTIMES, show_default=True)
 @click.option("--role", "roles", multiple=True, type=click.Choice(ROLES), default=ROLES, help="dense is always there.")
 @click.option("--density", "densities", callback=parse_densities, help="By default 0.25,0.5,0.75; --quick: 0.25,0.5.")
 @click.option("--threads", multiple=True, type=click.IntRange(1), help="By default 1 and 2.")
@@ -187,9 +194,9 @@ def main(models, runtimes, roles, densities, threads, data, seconds, fresh, quic
                 raise click.ClickException(str(error)) from error
             mine = []
             for engine in runtimes:
-                usable = [v for v in made if v.role != "skip" or (v.kernel_layers and engine in SKIP_ENGINES)]
-                if len(usable) < len(made):
-                    out.print(f"no skip program of {of.name} for {engine} in this version")
+                usable = [variant for variant in made if can_be_made(variant, engine)]
+                for role in dict.fromkeys(variant.role for variant in made if variant not in usable):
+                    out.print(f"no {role} program of {of.name} for {engine} in this version")
                 lowered = lower_all(of, usable, engine, fresh, status)
                 for count in threads:
                     found = measured(of, lowered, engine, count, seconds, status)

@@ -98,12 +98,13 @@ def _plain_out(*arguments, y):
     return y.copy_(_plain(*arguments))
 
 
-def _shape(x, weight, stride, pool):
+def output_shape(x, weight, stride, pool):
+    """The shape of y; arguments as of `compute` and `Options`."""
     return (x.shape[0], weight.shape[0], *(((side - 1) // stride + 1) // pool for side in x.shape[2:]))
 
 
 def _fake_plain(x, weight, scale, shift, level, in_open, residual, stride, relu, pool, *_):
-    return x.new_empty(_shape(x, weight, stride, pool))
+    return x.new_empty(output_shape(x, weight, stride, pool))
 
 
 def _fake_gated(x, weight, *rest):

@@ -19,6 +19,7 @@ from fedgate.device_runtime.errors import FedgateError
 
 from .gated_conv2d import call_operator
 from .litert_skip import call_composite, composites_to_custom
+from .onnx_skip import call_onnx
 from .skip import with_operator
 
 
@@ -70,6 +71,7 @@ def to_litert(network, inputs):
 
 def to_onnx(network, inputs):
     """ONNX for ONNX Runtime. Images are NCHW."""
+    network = with_operator(network, call_onnx)
     names = ["image", "level"][: len(inputs)]
     outputs = ["logits", "open"][: len(inputs)]
     program = torch.onnx.export(network, inputs, dynamo=True, input_names=names, output_names=outputs, verbose=False)

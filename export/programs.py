@@ -10,7 +10,7 @@ from .eval_networks import dense_network, masked_network, static_network
 from .lowering import LOWERINGS
 from .skip import kernel_layers, skip_network
 
-SKIP_ENGINES = ("executorch", "litert")  # those for which the kernel has an operator
+SKIP_ENGINES = ("executorch", "litert", "onnx")  # those for which the kernel has an operator
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
 """LiteRT, also known as TensorFlow Lite: the `ai_edge_litert` package, or the older `tflite_runtime`."""
 
-from .. import macs
 from ..bundle import Bundle
 from ..errors import FedgateError
 from ..kernels.build import find
 from ..kernels.library import KernelLibrary
-from ..manifest import Manifest, Program
-from .program import LoadedProgram
+from ..manifest import Program
+from .program import LoadedProgram, stock_threads
 
 
 def import_runtime():
@@ -20,17 +19,6 @@ def import_runtime():
 
 def load(bundle: Bundle, program: Program, threads: int) -> LoadedProgram:
     return _LiteRT(bundle, program, threads)
-
-
-def stock_threads(manifest: Manifest, program: Program, threads: int) -> int:
-    """Threads for the stock operators of a program: one where the kernel does most of the work.
-
-    Between two calls XNNPACK's idle workers go on looking out for work, on the very cores that the kernel's want. With
-    two threads ResNet-32 took 0.73 ms with them and 0.59 ms without; ResNet-18 at 224x224, whose stem is XNNPACK's,
-    16.0 ms and 13.7 ms.
-    """
-    work = macs.dense(manifest.layers)
-    return 1 if 2 * sum(work[name] for name in program.kernel_layers) > macs.total(work) else threads
 
 
 class _LiteRT(LoadedProgram):

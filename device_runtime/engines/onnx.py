@@ -1,8 +1,10 @@
 """ONNX Runtime, CPU provider."""
 
 from ..bundle import Bundle
+from ..kernels.build import find
+from ..kernels.library import KernelLibrary
 from ..manifest import Program
-from .program import LoadedProgram
+from .program import LoadedProgram, stock_threads
 
 
 def import_runtime():
@@ -20,9 +22,14 @@ class _Onnx(LoadedProgram):
         super().__init__(bundle, program)
         runtime = import_runtime()
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = stock_threads(bundle.manifest, program, threads)
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # errors come as exceptions; they need not be on stderr too
+        if program.needs_kernel:
+            library = str(find("onnx"))
+            self.kernel = KernelLibrary(library)
+            options.add_session_config_entry("fedgate.threads", str(threads))
+            options.register_custom_ops_library(library)
         self._session = runtime.InferenceSession(
             str(bundle.file(program.file)), options, providers=["CPUExecutionProvider"]
         )

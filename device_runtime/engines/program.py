@@ -9,10 +9,11 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from .. import macs
 from ..bundle import Bundle
 from ..errors import FedgateError, UsageError
 from ..kernels.library import KernelLibrary
-from ..manifest import Program
+from ..manifest import Manifest, Program
 
 
 class LoadedProgram(ABC):
@@ -86,6 +87,17 @@ class LoadedProgram(ABC):
     @abstractmethod
     def _get(self) -> list[np.ndarray]:
         """Copies of the outputs, in the manifest's order."""
+
+
+def stock_threads(manifest: Manifest, program: Program, threads: int) -> int:
+    """Threads for the stock operators of a program: one where the kernel does most of the work.
+
+    Between two calls a runtime's idle workers go on looking out for work, on the very cores that the kernel's want.
+    With two threads of XNNPACK's ResNet-32 took 0.73 ms and 0.59 ms without; ResNet-18 at 224x224, whose stem is
+    XNNPACK's, 16.0 ms and 13.7 ms.
+    """
+    work = macs.dense(manifest.layers)
+    return 1 if 2 * sum(work[name] for name in program.kernel_layers) > macs.total(work) else threads
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ another version of fedgate never loads them:
 
     ~/.cache/fedgate/kernels/x86_64-0123456789ab/libfedgate_kernels.so      the C interface alone
                                                  libfedgate_litert.so       LiteRT's delegate
+                                                 libfedgate_onnx.so         ONNX Runtime's operators
                                                  libfedgate_executorch-1.4.1.so    ExecuTorch's operator
 
 FEDGATE_KERNELS, where set, is a folder to look in first: for libraries that were built elsewhere.
@@ -27,7 +28,7 @@ from ..errors import FedgateError, choose
 SOURCES = Path(__file__).parent
 # target -> (processor, compiler; None: CMake's choice)
 TARGETS = {"host": (platform.machine(), None), "aarch64-linux-gnu": ("aarch64", "aarch64-linux-gnu-g++")}
-KINDS = ("kernels", "litert", "executorch")
+KINDS = ("kernels", "litert", "onnx", "executorch")
 NO_COMPILER = "the channel-skipping kernel is built with CMake and a C++20 compiler (Debian: apt install cmake g++)"
 
 

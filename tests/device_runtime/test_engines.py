@@ -9,7 +9,7 @@ import torch
 
 from fedgate.device_runtime import engines
 from fedgate.device_runtime.bundle import load_bundle
-from fedgate.device_runtime.engines.litert import stock_threads
+from fedgate.device_runtime.engines.program import stock_threads
 from fedgate.device_runtime.errors import FedgateError, UsageError
 
 INPUTS = np.random.default_rng(3).normal(size=(5, 1, 3, 8, 8)).astype(np.float32)
@@ -121,7 +121,7 @@ def test_available_names_the_installed_versions():
         engines.import_runtime("tensorrt")
 
 
-def test_xnnpack_gets_one_thread_where_the_kernel_does_most_of_the_work(bundle):
+def test_stock_operators_get_one_thread_where_the_kernel_does_most_of_the_work(bundle):
     masked = next(program for program in bundle.manifest.programs if program.role == "masked")
     skip = replace(masked, role="skip", needs_kernel=True)
     assert stock_threads(bundle.manifest, masked, 4) == 4

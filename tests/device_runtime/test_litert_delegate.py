@@ -1,31 +1,24 @@
 """The LiteRT delegate: damaged files are refused with the reason, and whole ones compute what eager torch does."""
 
 import copy
-import json
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import small_skip
 import torch
-import torch.nn.functional as F
-from torch import nn
+from small_skip import DENSITIES, IMAGES, SHAPE, assert_same, expected
 
 from fedgate.device_runtime.kernels.build import find
 from fedgate.device_runtime.kernels.library import KernelLibrary
 from fedgate.export.lowering import lower
-from fedgate.export.skip import kernel_layers, skip_network
-from fedgate.train.network import gate_network
+from fedgate.export.skip import kernel_layers
 
 flatbuffers = pytest.importorskip("flatbuffers")
 flexbuffers = pytest.importorskip("flatbuffers.flexbuffers")
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 interpreter = pytest.importorskip("ai_edge_litert.interpreter")
 
-SHAPE = (3, 8, 8)
-DENSITIES = (0.25, 0.5)
-IMAGES = np.random.default_rng(0).normal(size=(8, *SHAPE)).astype(np.float32)
 # what a node with all of its operands reads
 INPUTS = (
     "x", "weight", "scale", "shift", "level", "in_open", "gate_weight", "gate_bias", "kept", "residual"
@@ -33,39 +26,9 @@ INPUTS = (
 FLOAT32, INT32, UINT8, INT64 = (getattr(schema.TensorType, name) for name in ("FLOAT32", "INT32", "UINT8", "INT64"))
 
 
-class Small(nn.Module):
-    """A stem and two gated convolutions; the second takes a residual, a ReLU and a maximum along."""
-
-    def __init__(self):
-        super().__init__()
-        self.stem, self.one, self.two = (
-            nn.Sequential(nn.Conv2d(c_in, c_out, 3, padding=1), nn.BatchNorm2d(c_out))
-            for c_in, c_out in ((3, 8), (8, 12), (12, 8))
-        )
-        self.pool, self.head = nn.MaxPool2d(2), nn.Linear(8, 5)
-
-    def forward(self, x):
-        x = F.relu(self.stem(x))
-        x = F.relu(x + self.two(F.relu(self.one(x))))
-        return self.head(self.pool(x).mean((2, 3)))
-
-
 @pytest.fixture(scope="module")
-@torch.no_grad()
 def eager():
-    """The network in eager torch, with norms and gates drawn."""
-    torch.manual_seed(0)
-    network = gate_network(Small(), SHAPE, "paper", DENSITIES).eval()
-    for unit in network.units.values():
-        for norm in unit.norms:
-            norm.weight.uniform_(0.5, 1.5)
-            norm.bias.normal_()
-        if unit.gate is not None:
-            unit.gate.predictor.weight.normal_(std=0.5)
-            unit.gate.predictor.bias.uniform_(0.0, 1.0)
-    body = skip_network(network, wanted=lambda layer: True)
-    assert len(kernel_layers(body)) == 3
-    return body
+    return small_skip.network()
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +41,6 @@ def library(need_kernel):
 def blob(eager):
     """The network's LiteRT file."""
     return lower(eager, "litert", SHAPE, True)
-
-
-@torch.no_grad()
-def expected(network):
-    """(logits, open) of every level and image."""
-    levels = [torch.tensor([level], dtype=torch.int32) for level in range(len(DENSITIES))]
-    rows = [network(torch.from_numpy(IMAGES), level) for level in levels]
-    return tuple(torch.stack(part).numpy() for part in zip(*rows, strict=True))
 
 
 class Loaded:
@@ -112,16 +67,9 @@ class Loaded:
         return np.reshape(logits, shape), np.reshape(masks, shape)
 
 
-def assert_same(got, want):
-    assert np.array_equal(got[1], want[1])
-    assert np.abs(got[0] - want[0]).max() <= 1e-5 * np.abs(want[0]).max()
-
-
 @pytest.mark.parametrize("threads", [1, 2])
 def test_equals_eager_on_every_instruction_set(library, blob, eager, threads):
     want = expected(eager)
-    assert 0 < want[1][0].sum() < want[1][1].sum() < want[1][1].size  # levels differ, and neither opens all
-    assert (want[1] != want[1][:, :1]).any()  # and so do images
     for isa in KernelLibrary(library).isas:
         assert_same(Loaded(library, blob, threads=str(threads), isa=isa).run(), want)
 
@@ -341,7 +289,7 @@ DAMAGE = {
     "written over the residual": (write_over("residual"), NO_FIT),
 }
 LEVELS = (-1, len(DENSITIES), 2**31 - 1, -(2**31))
-# Reads [[name, file, level], ...] and writes a line [name, null] before each and [name, its error or ""] behind it.
+# For errors_elsewhere; a job is [name, file, level].
 RUN = """
 import json, sys
 import numpy as np
@@ -362,7 +310,7 @@ for name, file, level in json.load(sys.stdin):
 
 @pytest.fixture(scope="module")
 def errors(library, blob, tmp_path_factory):
-    """What loading and running each damaged file said, "" for nothing; all in one other process, which may crash."""
+    """What loading and running each damaged file said, "" for nothing."""
     folder = tmp_path_factory.mktemp("damaged")
     (folder / "whole.tflite").write_bytes(blob)
     (folder / "repacked.tflite").write_bytes(damaged(blob, lambda model: None))
@@ -371,16 +319,7 @@ def errors(library, blob, tmp_path_factory):
         (folder / f"{i}.tflite").write_bytes(damaged(blob, change))
         jobs.append([name, str(folder / f"{i}.tflite"), 0])
     jobs.append(["repacked", str(folder / "repacked.tflite"), 0])
-    found = {}
-    while jobs:  # once, unless it crashes
-        done = subprocess.run(
-            [sys.executable, "-c", RUN, library], input=json.dumps(jobs), capture_output=True, text=True, timeout=120
-        )
-        lines = dict(map(json.loads, done.stdout.splitlines()))
-        assert lines, done.stderr
-        found |= {name: f"died with {done.returncode}" if e is None else e for name, e in lines.items()}
-        jobs = jobs[len(lines) :]
-    return found
+    return small_skip.errors_elsewhere(RUN, [library], jobs)
 
 
 def test_an_undamaged_copy_runs(errors):
