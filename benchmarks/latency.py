@@ -8,7 +8,8 @@ calibrated images, and told as ratios to the dense program of that runtime in th
     static      fixed masks: the channels that the images open most often, the scale of each input kept
     slim        a plain network with the widths of `static` and no gates (calibrate.slim_network)
     skip        channels skipped for each input by the kernel: one program, its level, so its density, an input
-    dense-int8  the dense network by the runtime's own quantiser, static, weights per channel (int8.py)
+    dense-int8  the dense network by the runtime's own quantiser, static, weights per channel (int8.py); not of onnx,
+                which is measured where --runtime asks for it
 
 Networks are untrained and calibrated (calibrate.py). Before anything is timed, each program is run on the images that
 will be timed, with as many threads, and compared with eager PyTorch, masks and logits, by `export.check`; of
