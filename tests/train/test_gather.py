@@ -79,7 +79,7 @@ def test_levels_by_capacity(run):
 
 def test_a_late_update_joins_the_next_round(run):
     """Three of four are waited for; the fourth is busy in the next round, and joins it with what it had changed."""
-    one = run(wait_for=3, speed_spread="1", max_staleness=1)
+    one = run(wait_for=3, speed_spread="1", max_staleness=1, upload="full")
     first = one.state.tensors
     one.round()
     before, (late,) = one.state.tensors, one.waiting
@@ -95,7 +95,7 @@ def test_a_late_update_joins_the_next_round(run):
     name = "features.3.conv.weight"
     moved = update.values[name].astype(np.float64) - first[name]
     total = sum(row["examples"] for row in rows(one) if row["round"] == 2 and row["client"] is not None)
-    alone = run("alone", wait_for=3, speed_spread="1", max_staleness=0)
+    alone = run("alone", wait_for=3, speed_spread="1", max_staleness=0, upload="full")
     alone.state, alone.waiting = dataclasses.replace(one.state, round=1, tensors=before), [late]
     alone.bases, alone.clock = {0: first}, late.arrives
     drawn = [c for c in range(4) if c != late.client]
