@@ -1,0 +1,181 @@
+"""Bytes until the accuracy of dense FedAvg: what a federated training sends, up and down, to be as good.
+
+Every arm trains the same architecture on the same clients with the same seed, optimizer and number of rounds:
+
+    dense        no gates, float32 weights both ways: FedAvg as published
+    dense-int8   the same network, differences in int8 both ways: what the codec alone is worth
+    gated        gates at `--density`, salient updates, float32 both ways
+    gated-int8   gates, salient updates, int8 both ways
+
+A seed's target is the mean test accuracy of its dense arm over the last three rounds, less a margin in points. An arm
+is there in the first round whose accuracy reaches the target; a gated network is judged at the density of its round.
+Bytes are those of metrics.jsonl: the lengths of the blobs that crossed, of all clients, up to and with that round.
+
+Runs are kept below build/communication/ and go on where they stopped, also after Ctrl-C.
+
+    python benchmarks/communication.py --data PATH/TO/cifar10 --train-images 10000 --workers 2 --json communication.json
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+from common import REPOSITORY, machine
+
+from fedgate.device_runtime.errors import FedgateError
+from fedgate.device_runtime.tables import console, table
+from fedgate.train.config import TrainConfig
+from fedgate.train.session import run_training
+
+RUNS = REPOSITORY / "build" / "communication"
+INT8 = {"codec": "int8", "download_codec": "int8"}
+ARMS = {
+    "dense": {"gate": "none", "upload": "full"},
+    "dense-int8": {"gate": "none", "upload": "full", **INT8},
+    "gated": {"gate": "paper", "upload": "salient"},
+    "gated-int8": {"gate": "paper", "upload": "salient", **INT8},
+}
+LAST = 3  # rounds whose mean is the accuracy of a run's end
+
+
+def subset(data, count):
+    """A folder with the first `count` training images of a parquet folder, and its whole test set."""
+    from datasets import load_dataset
+
+    folder = RUNS / f"{Path(data).name}-{count}"
+    if not folder.is_dir():
+        aside = folder.with_name(f".{folder.name}")
+        for split in ("train", "test"):
+            files = sorted(str(path) for path in Path(data).rglob(f"{split}-*.parquet"))
+            if not files:
+                raise click.BadParameter(f"{data} has no {split}-*.parquet")
+            rows = load_dataset("parquet", data_files=files, split="train")
+            (aside / "data").mkdir(parents=True, exist_ok=True)
+            rows = rows.select(range(count)) if split == "train" else rows
+            rows.to_parquet(str(aside / "data" / f"{split}-00000-of-00001.parquet"))
+        aside.rename(folder)
+    return str(folder)
+
+
+def train(config, workers):
+    """Train a `TrainConfig` in a folder that its options name, or take up what is there: the rounds' rows."""
+    path = RUNS / hashlib.sha256(config.to_json().encode()).hexdigest()[:16]
+    if not (path / "model.safetensors").exists():
+        options = {name: getattr(config, name) for name in TrainConfig.__dataclass_fields__}
+        if path.exists():
+            run_training(None, path, workers, quiet=True)
+        else:
+            run_training(path, None, workers, quiet=True, options=options)
+    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["client"] is None]
+
+
+def summarise(arm, seed, rounds, dense, margins):
+    """The flat rows of one run, one a margin; rounds, dense: the round rows of the arm and of the dense one."""
+    accuracy = [row["accuracy"] for row in rounds]
+    sent = np.cumsum([row["bytes_up"] + row["bytes_down"] for row in rounds])
+    uploads = np.cumsum([row["bytes_up"] for row in rounds])
+    reference = float(np.mean([row["accuracy"] for row in dense[-LAST:]]))
+    for margin in margins:
+        there = next((i for i, value in enumerate(accuracy) if value >= reference - margin / 100), None)
+        dense_there = next(i for i, row in enumerate(dense) if row["accuracy"] >= reference - margin / 100)
+        spent = sum(row["bytes_up"] + row["bytes_down"] for row in dense[: dense_there + 1])
+        spent_up = sum(row["bytes_up"] for row in dense[: dense_there + 1])
+        yield {
+            "arm": arm,
+            "seed": seed,
+            "margin": margin,
+            "target": reference - margin / 100,
+            "rounds": None if there is None else there + 1,
+            "bytes": None if there is None else int(sent[there]),
+            "ratio_to_dense": None if there is None else float(sent[there] / spent),
+            "ratio_of_uploads": None if there is None else float(uploads[there] / spent_up),
+            "final_accuracy": float(np.mean(accuracy[-LAST:])),
+            "best_accuracy": max(accuracy),
+            "bytes_a_round": float(sent[-1] / len(rounds)),
+            "macs_per_sample": rounds[-1]["macs_per_sample"],
+        }
+
+
+def show(rows):
+    heads = ("seed", "arm", "final accuracy", "MB a round", "target", "rounds", "MB to target", "to dense", "uploads")
+    made = table(*heads, title="bytes up and down until the accuracy of dense FedAvg", right=7)
+    for row in rows:
+        reached = row["rounds"] is not None
+        made.add_row(
+            str(row["seed"]),
+            row["arm"],
+            f"{100 * row['final_accuracy']:.2f} %",
+            f"{row['bytes_a_round'] / 1e6:.2f}",
+            f"{100 * row['target']:.2f} %",
+            str(row["rounds"]) if reached else "never",
+            f"{row['bytes'] / 1e6:.1f}" if reached else "",
+            f"{row['ratio_to_dense']:.3f}" if reached else "",
+            f"{row['ratio_of_uploads']:.3f}" if reached else "",
+        )
+    console().print(made)
+
+
+def numbers(_context, _option, text):
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"'{text}' is no list of numbers such as 0,1,2") from error
+
+
+@click.command()
+@click.option("--data", default="digits", show_default=True, help="As in `fedgate train`.")
+@click.option("--train-images", type=click.IntRange(1), help="Only the first of them, of a folder of parquet files.")
+@click.option("--image-size", type=click.IntRange(1), help="Resize every image.")
+@click.option("--model", help="By default resnet32, on digits cnn.")
+@click.option("--density", default=0.5, show_default=True)
+@click.option("--clients", default=10, show_default=True)
+@click.option("--partition", default="dirichlet:0.5", show_default=True)
+@click.option("--rounds", default=25, show_default=True)
+@click.option("--local-epochs", default=1, show_default=True)
+@click.option("--lr", default=0.1, show_default=True)
+@click.option("--batch-size", default=32, show_default=True)
+@click.option("--seed", "seeds", multiple=True, type=int, default=(0, 1), show_default=True)
+@click.option(
+    "--arm", "arms", multiple=True, type=click.Choice(list(ARMS)), default=tuple(ARMS), help="dense is always there."
+)
+@click.option("--margin", "margins", callback=numbers, default="0,1,2", show_default=True, help="Points below dense.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option("--quick", is_flag=True, help="The digits, 6 rounds, one seed.")
+@click.option("--json", "json_path", type=click.Path(), help="Write the rows here.")
+def main(data, train_images, image_size, model, density, seeds, arms, margins, workers, quick, json_path, **options):
+    """Measure the bytes to the accuracy of dense FedAvg."""
+    if quick:
+        data, train_images, seeds, options = "digits", None, seeds[:1], options | {"rounds": 6, "local_epochs": 2}
+    if data != "digits":
+        data = str(Path(data).expanduser().absolute())
+    name = Path(data).name if train_images is None else f"{Path(data).name}, its first {train_images} training images"
+    if train_images is not None:
+        data = subset(data, train_images)
+    model = model or ("cnn" if data == "digits" else "resnet32")
+    console().print(", ".join(f"{key} {value}" for key, value in (machine() | {"data": name}).items()), soft_wrap=True)
+    rows = []
+    for seed in seeds:
+        dense = None
+        for arm in ("dense", *(arm for arm in arms if arm != "dense")):
+            chosen = ARMS[arm]
+            densities = (density,) if chosen["gate"] == "paper" else (1.0,)
+            try:
+                config = TrainConfig(
+                    data=data, image_size=image_size, model=model, density=densities, seed=seed, **chosen, **options
+                )
+                rounds = train(config, workers)
+            except FedgateError as error:
+                raise click.ClickException(str(error)) from error
+            dense = dense or rounds
+            found = list(summarise(arm, seed, rounds, dense, margins))
+            rows += [row | {"data": name, "model": model, "density": densities[0], **options} for row in found]
+            show(found)
+            if json_path:  # after each run: what was measured stays if the next one fails
+                Path(json_path).write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
