@@ -79,8 +79,9 @@ def summarise(arm, seed, rounds, dense, margins):
     uploads = np.cumsum([row["bytes_up"] for row in rounds])
     reference = float(np.mean([row["accuracy"] for row in dense[-LAST:]]))
     for margin in margins:
-        there = next((i for i, value in enumerate(accuracy) if value >= reference - margin / 100), None)
-        dense_there = next(i for i, row in enumerate(dense) if row["accuracy"] >= reference - margin / 100)
+        enough = reference - margin / 100 - 1e-9  # a mean of equal numbers may be above them
+        there = next((i for i, value in enumerate(accuracy) if value >= enough), None)
+        dense_there = next(i for i, row in enumerate(dense) if row["accuracy"] >= enough)
         spent = sum(row["bytes_up"] + row["bytes_down"] for row in dense[: dense_there + 1])
         spent_up = sum(row["bytes_up"] for row in dense[: dense_there + 1])
         yield {
