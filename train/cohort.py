@@ -13,14 +13,14 @@ from fedgate.device_runtime.update import apply_download
 from .client import LocalPlan
 from .local_engine import LocalEngine
 from .network import load_tensors
-from .stacked import random_node
+from .stacked import loose_tensor, random_node
 from .together import train_together
 from .wire import held_round, weights
 
 TOGETHER = 16  # clients in one stack: their activations are in memory at the same time
-# What `together.Stack` knows of a plan; `codec` is of the upload, and `sliced` computes the same.
+# What `together.Stack` knows of a plan; `upload_share` and `codec` are of the upload, and `sliced` computes the same.
 KNOWN = {"densities", "epochs", "batch_size", "lr", "momentum", "weight_decay", "clip_norm", "augment", "precision",
-         "lr_decay", "adaptive_gradient", "algorithm", "proximal_mu", "codec", "sliced"}  # fmt: skip
+         "lr_decay", "adaptive_gradient", "algorithm", "proximal_mu", "upload_share", "codec", "sliced"}  # fmt: skip
 OWN = {"seed", "level"}
 
 
@@ -29,6 +29,9 @@ def reason_against(network, plans):
     node = random_node(network)
     if node is not None:
         return f"'{node}' drops out at random, and each client draws for itself"
+    loose = loose_tensor(network)
+    if loose is not None:
+        return f"'{loose}' belongs to no layer"
     if any(plan.algorithm == "scaffold" for plan in plans):
         return "SCAFFOLD's control variates are the loop's alone"
     for field in dataclasses.fields(LocalPlan):
@@ -69,7 +72,7 @@ class CohortEngine(LocalEngine):
             round_ = held_round(state)
             if round_ not in bases:
                 bases[round_] = apply_download(broadcast.blob(round_), broadcast.spec, broadcast.held(round_))
-        load_tensors(trainer.network, weights(bases[round_]))
+        load_tensors(trainer.network, weights(bases[round_]), partly=True)  # what is frozen does not travel
         examples = [trainer.examples(client) for client in clients]
         found = train_together(trainer.network, examples, trainer.statistics, [plans[client] for client in clients])
         share = 1 / len(clients)

@@ -107,8 +107,6 @@ class TrainConfig:
                 raise UsageError(f"--trainable {self.trainable} needs the run that its trunk comes from: --base RUN")
             if self.reestimate_norms:
                 raise UsageError(f"--trainable {self.trainable} keeps norm statistics that --reestimate-norms replaces")
-            if self.engine == "cohort":
-                raise UsageError(f"--engine cohort trains whole networks: --trainable {self.trainable} needs the loop")
             object.__setattr__(self, "density_schedule", 0.0)  # a trunk is tied to its densities
         check_gate(self.gate, self.density)
         choose("learning-rate schedule", self.lr_schedule, SCHEDULES)

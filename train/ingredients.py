@@ -103,8 +103,7 @@ def make_engine(info: RunInfo, data, parts, workers, tensors=None):
     if data_facts(data)["sha256"] != info.data["sha256"]:
         raise UsageError(f"'{info.config.data}' now holds other data than this run was trained on")
     build = functools.partial(make_network, info, info.resolved["device"], tensors)
-    plain = info.config.algorithm != "scaffold" and info.config.trainable == "all"
-    auto = "cohort" if info.resolved["device"] == "cuda" and plain else "loop"
+    auto = "cohort" if info.resolved["device"] == "cuda" and info.config.algorithm != "scaffold" else "loop"
     engine = auto if info.config.engine == "auto" else info.config.engine
     kind = CohortEngine if engine == "cohort" else LocalEngine
     return kind(build, data, parts, info.resolved["precision"], workers)

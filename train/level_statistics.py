@@ -15,15 +15,13 @@ class LevelStatistics:
     """
 
     def __init__(self, network, held):
-        self.network, self.held = network, held
+        self.network, self.held, self.positions = network, held, normed_positions(network)
         self.norms = {}  # (layer, level) -> (norm, its momentum, its statistics at the start)
-        if len(network.densities) > 1:
-            for name, unit in network.units.items():
-                for level, norm in enumerate(unit.norms if name not in network.frozen else ()):
-                    start = norm.running_mean.clone(), norm.running_var.clone()
-                    self.norms[name, level] = (norm, norm.momentum, start)
-                    norm.momentum = 1.0  # a forward pass then leaves the batch's own statistics
-        self.positions = {layer.name: layer.output[0] * layer.output[1] for layer in network.layers}
+        for name in self.positions:
+            for level, norm in enumerate(network.units[name].norms):
+                start = norm.running_mean.clone(), norm.running_var.clone()
+                self.norms[name, level] = (norm, norm.momentum, start)
+                norm.momentum = 1.0  # a forward pass then leaves the batch's own statistics
         self.new_epoch()
 
     def new_epoch(self):
@@ -34,17 +32,13 @@ class LevelStatistics:
     def add(self, samples):
         """Count the last forward pass, of so many samples, before its statistics are put back."""
         level = self.network.level
-        for name, unit in self.network.units.items():
-            if (name, level) not in self.norms:
-                continue
-            norm = unit.norms[level]
-            mean, count = norm.running_mean.double(), torch.full_like(norm.running_mean, samples, dtype=torch.float64)
-            count *= self.positions[name]
-            squares = norm.running_var.double() * (count - 1)
+        for name, positions in self.positions.items():
+            unit = self.network.units[name]
+            norm, opened = unit.norms[level], torch.ones(unit.conv.out_channels, device=unit.conv.weight.device)
             if self.held and unit.gate is not None:
-                count = count * unit.gate.open.any(0)
-                squares = squares * (count > 0)
-            self.sums[name, level] = merged(self.sums.get((name, level)), (count, mean, squares))
+                opened = unit.gate.open.any(0)
+            batch = counted(norm.running_mean, norm.running_var, samples * positions, opened)
+            self.sums[name, level] = merged(self.sums.get((name, level)), batch)
 
     @torch.no_grad()
     def finish(self):
@@ -52,11 +46,36 @@ class LevelStatistics:
         for key, (norm, momentum, (mean, var)) in self.norms.items():
             norm.momentum = momentum
             if key in self.sums:
-                count, new, squares = self.sums[key]
-                mean = torch.where(count > 0, new.to(mean), mean)
-                var = torch.where(count > 0, (squares / (count - 1).clamp(min=1)).to(var), var)
+                mean, var = settled(self.sums[key], mean, var)
             norm.running_mean.copy_(mean)
             norm.running_var.copy_(var)
+
+
+def normed_positions(network):
+    """Of the layers whose statistics are gathered: by name, how many values of a channel a sample has."""
+    return {
+        layer.name: layer.output[0] * layer.output[1]
+        for layer in network.layers
+        if len(network.densities) > 1 and layer.kind == "conv" and layer.name not in network.frozen
+        if len(network.units[layer.name].norms)
+    }
+
+
+def counted(mean, var, count, opened):
+    """A batch as `merged` takes it, float64; mean, var: of its `count` values a channel, the variance unbiased.
+
+    opened: the channels that count it. All broadcast together.
+    """
+    seen = count * opened.double()
+    copy = mean.to(torch.float64, copy=True)  # the next batch overwrites a norm's own
+    return seen, copy, var.double() * (count - 1) * (seen > 0)
+
+
+def settled(sums, mean, var):
+    """Mean and unbiased variance of a set; those given in the channels that it does not have."""
+    count, new, squares = sums
+    unbiased = squares / (count - 1).clamp(min=1)
+    return torch.where(count > 0, new.to(mean), mean), torch.where(count > 0, unbiased.to(var), var)
 
 
 def merged(one, two):

@@ -32,23 +32,30 @@ def random_node(network):
     return None
 
 
+def loose_tensor(network):
+    """The name of a parameter or buffer that the graph reads by itself, without a layer, or None."""
+    return next((node.target for node in network.body.graph.nodes if node.op == "get_attr"), None)
+
+
 class StackedForward(Walk):
     """Runs a `GatedNetwork`'s graph in training mode with the tensors of B clients.
 
     After a call `open`, `g` and `pi` hold each gate's (B, N, C_out), zero in the rows behind a client's batch, and
-    `valid` (B, N) tells which rows are not.
+    `valid` (B, N) tells which rows are not. With several levels `seen` holds mean and variance, (B, C), of what each
+    norm saw, and the running statistics are left alone.
     """
 
     def __init__(self, network):
         super().__init__(network)
         self.names = {unit: name for name, unit in network.units.items()}
-        self.open, self.g, self.pi = {}, {}, {}
+        self.open, self.g, self.pi, self.seen = {}, {}, {}, {}
 
     def __call__(self, images, tensors, levels, sizes, update_statistics=True):
         """images (N, B C, H, W) -> logits (B, N, classes).
 
-        tensors: name -> (B, *shape), of each entry of the network's state; the running statistics are updated in
-        place. levels, sizes: the level that each client trains, and how many of the N images are its own.
+        tensors: name -> (B, *shape), of each entry of the network's state; the running statistics of a network with
+        one level are updated in place. levels, sizes: the level that each client trains, and how many of the N images
+        are its own.
         """
         self.tensors, self.levels, self.update_statistics = tensors, levels, update_statistics
         self.clients, self.full = len(levels), min(sizes) == len(images)
@@ -113,8 +120,8 @@ class StackedForward(Walk):
         return self.pi[name]
 
     def norm(self, name, unit, y):
-        """Each client's batch norm, of the level that it trains."""
-        norm = unit.norms[0]
+        """Each client's batch norm, of the level that it trains; a frozen one is that of evaluation."""
+        norm, momentum = unit.norms[0], unit.norms[0].momentum
         parts = [[self.tensors[f"{name}.norms.{level}.{part}"] for level in range(len(unit.norms))] for part in NORM]
         if len(unit.norms) == 1:
             weight, bias, mean, var = (part[0] for part in parts)
@@ -122,17 +129,15 @@ class StackedForward(Walk):
             levels = torch.tensor(self.levels, device=y.device)
             rows = torch.arange(self.clients, device=y.device)
             weight, bias, mean, var = (torch.stack(part)[levels, rows] for part in parts)
-        momentum = norm.momentum if self.update_statistics else 0.0
-        if self.full:  # the flat statistics are views, which batch_norm updates
+            momentum = 1.0  # leaves the batch's own statistics, and in copies
+        momentum = momentum if self.update_statistics else 0.0
+        if self.full or not norm.training:  # the flat statistics are views, which batch_norm updates
             flat = mean.view(-1), var.view(-1), weight.flatten(), bias.flatten()
-            y = F.batch_norm(y, *flat, training=True, momentum=momentum, eps=norm.eps)
+            y = F.batch_norm(y, *flat, training=norm.training, momentum=momentum, eps=norm.eps)
         else:
             y = self.ragged_norm(y, weight, bias, mean, var, momentum, norm.eps)
         if len(unit.norms) > 1 and self.update_statistics:
-            with torch.no_grad():
-                for level, old_mean, old_var in zip(range(len(unit.norms)), *parts[2:], strict=True):
-                    theirs = rows[levels == level]
-                    old_mean[theirs], old_var[theirs] = mean[theirs], var[theirs]
+            self.seen[name] = mean, var
         return y
 
     def ragged_norm(self, y, weight, bias, mean, var, momentum, eps):

@@ -13,6 +13,7 @@ from .gates import FBS_PENALTY
 from .network import parameter_axes
 from .salience import SalienceRecord
 from .stacked import StackedForward
+from .stacked_statistics import StackedLevelStatistics
 
 
 def train_together(network, examples, statistics, plans):
@@ -80,6 +81,8 @@ class Stack:
                 self.sums[f"{kind}/{name}"] = torch.zeros(b, levels, c, dtype=torch.float64, device=device)
         self.steps, self.epochs, self.levels = [0] * b, [0] * b, [()] * b
         self.forward = StackedForward(network)
+        self.norms = StackedLevelStatistics(network, b, self.plan.adaptive_gradient)
+        self.moving = [name for name in self.values if name in trained or ("running" in name and levels == 1)]
         self.starts = [state[name].detach().clone() for name in self.trained]  # of every client
 
     def keep(self, rows):
@@ -87,6 +90,7 @@ class Stack:
         for tensors in (self.values, self.momenta, self.sums, self.touched):
             for name in tensors:
                 tensors[name] = tensors[name][rows]
+        self.norms.keep(rows)
         for name in ("plans", "steps", "epochs", "levels"):
             setattr(self, name, [getattr(self, name)[row] for row in rows])
 
@@ -118,6 +122,7 @@ class Stack:
             if epoch != self.epochs[row]:
                 for sums in self.sums.values():
                     sums[row] = 0
+                self.norms.new_epoch(row)
             self.steps[row] += 1
         self.epochs = list(epochs)
 
@@ -162,8 +167,8 @@ class Stack:
         self.old = [
             (name, tensors[name], tensors[name].clone())
             for tensors in (self.values, self.momenta)
-            for name in tensors
-            if (name in self.trained or "running" in name) and (name in self.others or (held and any(self.forms[name])))
+            for name in self.moving
+            if name in tensors and (name in self.others or (held and any(self.forms[name])))
         ]
 
     def descend(self, epochs):
@@ -211,6 +216,7 @@ class Stack:
         self.sums["loss"] += losses * examples
         self.sums["correct"] += ((logits.argmax(2) == y) & valid).sum(1)
         self.sums["examples"] += examples
+        self.norms.add(self.forward, *rows)
         if self.network.gates:
             self.sums["samples"][rows] += examples
         for name, mask in self.forward.open.items():
@@ -221,6 +227,7 @@ class Stack:
         """(tensors, `LocalResult`) of a client."""
         sums = {key: value[row].cpu().numpy() for key, value in self.sums.items()}
         layers = self.touched.keys()
+        self.norms.settle(row, self.values)
         record = SalienceRecord(
             {name: sums[f"opened/{name}"].astype("i8") for name in layers},
             {name: sums[f"strength/{name}"] for name in layers},

@@ -72,7 +72,6 @@ def test_ungated_networks_default_to_density_one():
         ({"trainable": "tail"}, "unknown trainable part 'tail'; known: all, head, last-stage"),
         ({"trainable": "head"}, "needs the run that its trunk comes from: --base RUN"),
         ({"trainable": "head", "base": "x", "reestimate_norms": True}, "keeps norm statistics"),
-        ({"trainable": "head", "base": "x", "engine": "cohort"}, "needs the loop"),
         ({"inbox": "in", "algorithm": "scaffold"}, "have no control variates"),
     ],
 )

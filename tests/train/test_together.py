@@ -13,6 +13,7 @@ from fedgate.train.client import train_locally
 from fedgate.train.cohort import reason_against
 from fedgate.train.models import build
 from fedgate.train.network import gate_network, load_tensors, network_tensors
+from fedgate.train.tails import freeze, trunk
 from fedgate.train.together import train_together
 
 STATISTICS = ((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
@@ -34,6 +35,17 @@ class Odd(nn.Module):
         x = F.max_pool2d(self.c_norm(self.c(x)), 2)
         x = x.contiguous().view(x.size(0), -1)
         return self.head(torch.relu(self.hidden(x).flatten(1)))
+
+
+class Loose(Odd):
+    """A parameter outside all layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(1, 3, 1, 1))
+
+    def forward(self, x):
+        return super().forward(x + self.shift)
 
 
 NETWORKS = {
@@ -85,6 +97,10 @@ def alone(network, examples, plans):
         ("resnet20", "fbs", (0.25,), {"weight_decay": 0.0}),
         ("resnet18", "paper", (0.4,), {"counts": (24, 24, 24, 24)}),
         ("odd", "paper", (0.25, 0.75), {}),
+        ("cnn", "paper", (0.2, 0.5, 1.0), {"counts": (20, 70, 9, 33), "epochs": 3}),
+        ("resnet20", "paper", (0.5,), {"trainable": "last-stage"}),
+        ("vgg11", "paper", (0.25, 0.5, 1.0), {"trainable": "last-stage"}),
+        ("cnn", "paper", (0.5,), {"trainable": "head"}),
     ],
 )
 def test_clients_together_are_the_clients_alone(name, gate, densities, changes, monkeypatch):
@@ -93,10 +109,12 @@ def test_clients_together_are_the_clients_alone(name, gate, densities, changes, 
     monkeypatch.setattr(client, "normalise", lambda *args: normalise(*args).double())
     changes = dict(changes)
     counts, levels = changes.pop("counts", (20, 33, 9, 33)), changes.pop("levels", (None,) * 4)
+    trainable = changes.pop("trainable", "all")
     plan = dataclasses.replace(PLAN, densities=densities, epochs=2, batch_size=12, lr=0.02, augment="crop-flip")
     plan = dataclasses.replace(plan, **changes)
     plans = [dataclasses.replace(plan, seed=11 + i, level=level) for i, level in enumerate(levels)]
     network, examples = make(name, gate, densities), examples_of(*counts)
+    freeze(network, trunk(network.layers, trainable))
     start, expected = alone(network, examples, plans)
     assert reason_against(network, plans) is None
     found = train_together(network, examples, STATISTICS, plans)
@@ -107,7 +125,7 @@ def test_clients_together_are_the_clients_alone(name, gate, densities, changes, 
             assert abs(ours[tensor] - value).max() <= 1e-4 * moved + 1e-7, tensor
             rests = value == start[tensor]
             assert (ours[tensor][rests] == value[rests]).all(), tensor
-        assert result.steps == wanted.steps
+        assert result.steps == wanted.steps and result.levels == wanted.levels
         assert result.loss == pytest.approx(wanted.loss, rel=1e-5) and result.accuracy == wanted.accuracy
         assert (result.salience.samples == wanted.salience.samples).all()
         for layer, touched in wanted.touched.items():
@@ -150,3 +168,5 @@ def test_why_clients_cannot_train_together():
     dropping = nn.Sequential(NETWORKS["cnn"]().features, nn.Dropout(0.1), nn.Flatten(), nn.Linear(64 * 16, 5))
     gated = gate_network(dropping, (3, 8, 8), "paper", (0.5,))
     assert "drops out at random" in reason_against(gated, plans)
+    gated = gate_network(Loose(), (3, 8, 8), "paper", (0.5,))
+    assert reason_against(gated, plans) == "'shift' belongs to no layer"
