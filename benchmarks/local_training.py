@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from fedgate.device_runtime.machine import cpu_name
 from fedgate.train.augment import normalise
 from fedgate.train.client import LocalPlan, batches, resolve_precision
-from fedgate.train.config import TrainConfig
 from fedgate.train.data import load_data
 from fedgate.train.downloads import Broadcast
 from fedgate.train.local_engine import Trainer
@@ -66,15 +65,11 @@ def main(data, model, gate, density, images, batch_size, turns, quick, json_path
     shape, statistics = tuple(dataset.train_images.shape[1:]), (dataset.mean, dataset.std)
     torch.manual_seed(0)
     network = build_network(model, gate, densities, len(dataset.labels), shape)
-    defaults = TrainConfig(gate=gate)
     plan = LocalPlan(
         densities=densities,
         epochs=1,
         batch_size=batch_size,
         lr=0.05,
-        momentum=defaults.momentum,
-        weight_decay=defaults.weight_decay,
-        clip_norm=defaults.clip_norm,
         augment=dataset.augment,
         precision=resolve_precision("auto", torch.device("cpu")),
         seed=0,

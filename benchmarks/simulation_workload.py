@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from fedgate.train.client import LocalPlan, client_seed
-from fedgate.train.config import TrainConfig
 from fedgate.train.data import ImageData, load_data, mean_std
 from fedgate.train.network import build_network
 from fedgate.train.partition import partition
@@ -39,15 +38,11 @@ class Workload:
 
     def plan(self, turn, client):
         """A client's task in a turn (a round)."""
-        options = TrainConfig()
         return LocalPlan(
             densities=(self.density,),
             epochs=self.epochs,
             batch_size=self.batch_size,
             lr=0.02,
-            momentum=options.momentum,
-            weight_decay=options.weight_decay,
-            clip_norm=options.clip_norm,
             augment=self.augment,
             precision=self.precision,
             seed=client_seed(0, turn, client),

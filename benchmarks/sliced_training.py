@@ -33,11 +33,6 @@ PLAN = LocalPlan(
     epochs=1,
     batch_size=32,
     lr=0.02,
-    momentum=0.9,
-    weight_decay=5e-4,
-    clip_norm=1.0,
-    augment="none",
-    precision="fp32",
     seed=0,
 )
 

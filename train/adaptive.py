@@ -8,7 +8,7 @@ batches that opened both. The optimizer stays as it is: what it moved is put bac
 
 import torch
 
-from .network import parameter_axes
+from .network import norm_levels, parameter_axes
 
 
 class Moves:
@@ -27,10 +27,10 @@ class Moves:
         self.travel = {}  # (level or None, form) -> (momentum, distance), see `distance`
         self.places = {}  # tensor name -> (its level or None, its form)
         self.kept = [{} for _ in network.densities]  # by level: form -> [(tensor, room for what it was)]
-        norms = {f"{name}.norms.{i}": i for name, unit in network.units.items() for i in range(len(unit.norms))}
+        level_of = norm_levels(network)
         axes = parameter_axes(network)
         for name, tensor in network.body.state_dict().items():
-            level = norms.get(name.rpartition(".")[0])
+            level = level_of.get(name)
             form = mask_form(tensor.shape, axes[name], sizes) if self.held else ()
             self.places[name] = (level, form)
             parameter = parameters.get(name)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-STATISTICS = ("running_mean", "running_var")
+from .strategies.norms import is_statistic
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def rebased(update, base, present):
     """
     values = {}
     for name, value in update.values.items():
-        if name.endswith(STATISTICS):
+        if is_statistic(name):
             values[name] = value
         else:
             moved = value.astype(np.float64) - base[name]

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from .adaptive import Moves
 from .augment import augment, normalise
+from .config import TrainConfig
 from .level_statistics import LevelStatistics
 from .salience import SalienceCollector, SalienceRecord
 from .sliced import SlicedForward
@@ -29,12 +30,12 @@ class LocalPlan:
     epochs: int
     batch_size: int
     lr: float
-    momentum: float
-    weight_decay: float
-    clip_norm: float
-    augment: str
-    precision: str
     seed: int
+    momentum: float = TrainConfig.momentum
+    weight_decay: float = TrainConfig.weight_decay
+    clip_norm: float = TrainConfig.clip_norm
+    augment: str = "none"
+    precision: str = "fp32"
     lr_decay: float = 1.0
     level: int | None = None
     adaptive_gradient: bool = True

@@ -1,5 +1,7 @@
 """Image classification data in memory: where a name leads to, the test split, and the statistics of the pixels."""
 
+import functools
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,14 @@ class ImageData:
     train_groups: np.ndarray | None = None
     group: str | None = None
     notes: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def sha256(self):
+        """Hash of all images and labels, in hex; worked out once."""
+        digest = hashlib.sha256()
+        for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(tensor.contiguous().numpy())
+        return digest.hexdigest()
 
 
 def load_data(

@@ -1,7 +1,6 @@
 """What a run is made of: its data, their partition, its network and its engine, from a resolved configuration."""
 
 import functools
-import hashlib
 import platform
 import uuid
 from importlib import metadata
@@ -10,7 +9,7 @@ import torch
 
 from fedgate.device_runtime.errors import UsageError
 
-from .client import resolve_precision
+from .client import LocalPlan, resolve_precision
 from .cohort import CohortEngine
 from .config import TrainConfig
 from .data import load_data
@@ -35,12 +34,9 @@ def resolve_device(name):
 
 def data_facts(data):
     """What a run records of its data; the hash tells whether a resumed run still has the same."""
-    digest = hashlib.sha256()
-    for tensor in (data.train_images, data.train_labels, data.test_images, data.test_labels):
-        digest.update(tensor.contiguous().numpy().tobytes())
     return {
         "name": data.name,
-        "sha256": digest.hexdigest(),
+        "sha256": data.sha256,
         "labels": list(data.labels),
         "shape": list(data.train_images.shape[1:]),
         "mean": [float(value) for value in data.mean],
@@ -95,12 +91,23 @@ def prepare(config: TrainConfig):
     return data, parts
 
 
+def local_plan(info: RunInfo, **own):
+    """A `LocalPlan` with what is the same in all local training of a run; own: the other fields."""
+    same = ("batch_size", "momentum", "weight_decay", "clip_norm", "adaptive_gradient")
+    return LocalPlan(
+        **{name: getattr(info.config, name) for name in same},
+        augment=info.resolved["augment"],
+        precision=info.resolved["precision"],
+        **own,
+    )
+
+
 def make_engine(info: RunInfo, data, parts, workers, tensors=None):
     """The engine that trains and evaluates a run's network; "auto" is the cohort where there is a GPU to fill.
 
     tensors: what the networks hold of the frozen layers, which no download brings.
     """
-    if data_facts(data)["sha256"] != info.data["sha256"]:
+    if data.sha256 != info.data["sha256"]:
         raise UsageError(f"'{info.config.data}' now holds other data than this run was trained on")
     build = functools.partial(make_network, info, info.resolved["device"], tensors)
     auto = "cohort" if info.resolved["device"] == "cuda" and info.config.algorithm != "scaffold" else "loop"

@@ -89,14 +89,13 @@ class Trainer:
         """The blob with what the norms of some levels read on a client's examples (see `norms`)."""
         load_tensors(self.network, tensors)
         self.network.set_densities(densities)
-        images = self.data.train_images[torch.from_numpy(self.parts[client])]
+        images, _ = self.examples(client)
         return encode(measure(self.network, images, self.statistics, levels), run, round_, client, len(images))
 
     def finetune(self, client, tensors, plan: LocalPlan, chosen):
         """Fine-tune on a client's examples; (before, after), the `Evaluation`s on the test images `chosen`."""
         before = self.evaluate_chosen(tensors, plan.densities, chosen)
-        part = torch.from_numpy(self.parts[client])
-        train_locally(self.network, self.data.train_images[part], self.data.train_labels[part], self.statistics, plan)
+        train_locally(self.network, *self.examples(client), self.statistics, plan)
         return before, self.evaluate_chosen(network_tensors(self.network), plan.densities, chosen)
 
     def evaluate_chosen(self, tensors, densities, chosen):

@@ -169,6 +169,16 @@ def parameter_axes(network):
     return axes
 
 
+def norm_levels(network):
+    """The level of each tensor of a norm, by name: a norm is of one level."""
+    return {
+        f"{name}.norms.{level}.{part}": level
+        for name, unit in network.units.items()
+        for level, norm in enumerate(unit.norms)
+        for part in norm.state_dict()
+    }
+
+
 def network_tensors(network):
     """A network's state as named float32 arrays: parameters and norm statistics."""
     state = network.body.state_dict()

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .client import LocalPlan, client_seed
+from .client import client_seed
+from .ingredients import local_plan
 
 MOST_A_CLASS = 250  # test images of a class on which a client is judged
 FINETUNE_LR = 0.1  # of the run's learning rate, as the model to be fine-tuned has nearly converged
@@ -38,16 +39,5 @@ def trained_images(parts, count, seed):
 def finetune_plan(info, client, epochs, lr):
     """Plain local SGD with a run's options, from its final model; a seed that no round of it has."""
     config = info.config
-    return LocalPlan(
-        densities=config.density,
-        epochs=epochs,
-        batch_size=config.batch_size,
-        lr=lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        clip_norm=config.clip_norm,
-        augment=info.resolved["augment"],
-        precision=info.resolved["precision"],
-        seed=client_seed(config.seed, config.rounds, client),
-        adaptive_gradient=config.adaptive_gradient,
-    )
+    seed = client_seed(config.seed, config.rounds, client)
+    return local_plan(info, densities=config.density, epochs=epochs, lr=lr, seed=seed)

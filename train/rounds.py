@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from .arrivals import Upload, bases_needed
 from .checkpoint import Checkpoint
-from .client import LocalPlan, client_seed
+from .client import client_seed
 from .clocks import make_clocks
 from .downloads import Broadcast, note_changes
 from .gather import gather
 from .inbox import Inbox
-from .ingredients import base_tensors, make_engine, make_network
+from .ingredients import base_tensors, local_plan, make_engine, make_network
 from .network import network_tensors
 from .norms import pooled_norms
 from .partition import class_table
@@ -69,11 +69,11 @@ class Run:
     def plan(self, client):
         """What a client is asked to do in the round that follows the present state."""
         config, done = self.config, self.state.round
-        return LocalPlan(
+        return local_plan(
+            self.info,
             densities=self.densities,
             level=self.client_levels[client],
             epochs=config.local_epochs,
-            batch_size=config.batch_size,
             lr=learning_rate_at(
                 config.lr,
                 done,
@@ -83,13 +83,7 @@ class Run:
                 config.fraction_train * config.local_epochs,
             ),
             lr_decay=config.lr_decay if config.lr_schedule == "exponential" else 1.0,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            clip_norm=config.clip_norm,
-            augment=self.info.resolved["augment"],
-            precision=self.info.resolved["precision"],
             seed=client_seed(config.seed, done, client),
-            adaptive_gradient=config.adaptive_gradient,
             algorithm=config.algorithm,
             proximal_mu=config.proximal_mu,
             upload_share=config.upload_share if config.upload == "salient" else None,

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from .adaptive import form_mask, mask_form
 from .client import LocalResult, epoch_batches
 from .gates import FBS_PENALTY
-from .network import parameter_axes
+from .network import norm_levels, parameter_axes
 from .salience import SalienceRecord
 from .stacked import StackedForward
 from .stacked_statistics import StackedLevelStatistics
+from .strategies.norms import is_statistic
 
 
 def train_together(network, examples, statistics, plans):
@@ -66,12 +67,7 @@ class Stack:
         sizes = {name: gate.out_channels for name, gate in network.gates.items()}
         axes = parameter_axes(network)
         self.forms = {name: mask_form(value.shape, axes[name], sizes) for name, value in state.items()}
-        self.level_of = {
-            f"{name}.norms.{i}.{part}": i
-            for name, unit in network.units.items()
-            for i, norm in enumerate(unit.norms)
-            for part in norm.state_dict()
-        }
+        self.level_of = norm_levels(network)
         device, levels = next(iter(state.values())).device, len(network.densities)
         self.touched = {name: torch.zeros(b, c, dtype=torch.bool, device=device) for name, c in sizes.items()}
         self.sums = {key: torch.zeros(b, dtype=torch.float64, device=device) for key in ("loss", "correct", "examples")}
@@ -82,7 +78,7 @@ class Stack:
         self.steps, self.epochs, self.levels = [0] * b, [0] * b, [()] * b
         self.forward = StackedForward(network)
         self.norms = StackedLevelStatistics(network, b, self.plan.adaptive_gradient)
-        self.moving = [name for name in self.values if name in trained or ("running" in name and levels == 1)]
+        self.moving = [name for name in self.values if name in trained or (is_statistic(name) and levels == 1)]
         self.starts = [state[name].detach().clone() for name in self.trained]  # of every client
 
     def keep(self, rows):

@@ -1,14 +1,13 @@
 """Between networks and the update format: what a client sends up, and what an update brought."""
 
 import math
-import re
 
 import numpy as np
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.update import CONTROL, Update, UpdateSpec, decode_update, encode_update
 
-from .network import network_tensors, parameter_axes
+from .network import network_tensors, norm_levels, parameter_axes
 from .salience import SalienceRecord
 from .tails import is_frozen
 
@@ -16,7 +15,6 @@ from .tails import is_frozen
 HELD = "held/round"
 ERROR = "error/"
 ROUNDING = 1  # of the client's seed, what rounds its upload
-LEVEL_NORM = re.compile(r"\.norms\.(\d+)\.")
 
 
 def gated_channels(network):
@@ -29,7 +27,7 @@ def update_spec(network, run, control=()):
     state = network.body.state_dict()
     shapes = {name: tuple(value.shape) for name, value in state.items() if not is_frozen(network, name)}
     levels = len(network.densities)
-    found = {name: LEVEL_NORM.search(name) for name in shapes} if levels > 1 else {}
+    level_of = norm_levels(network) if levels > 1 else {}
     return UpdateSpec(
         parameters=shapes,
         axes=parameter_axes(network),
@@ -38,7 +36,7 @@ def update_spec(network, run, control=()):
         run=run,
         base_round=0,
         base_hash="",
-        level_of={name: int(match[1]) for name, match in found.items() if match},
+        level_of={name: level for name, level in level_of.items() if name in shapes},
         control=tuple(control),
     )
 

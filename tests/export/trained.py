@@ -101,11 +101,6 @@ def trained(model, gate="paper", densities=LEVELS, width=1.0):
         epochs=2,
         batch_size=32,
         lr=0.02,
-        momentum=0.9,
-        weight_decay=5e-4,
-        clip_norm=1.0,
-        augment="none",
-        precision="fp32",
         seed=0,
     )
     train_locally(network, images, labels, statistics, plan)

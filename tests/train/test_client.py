@@ -16,11 +16,6 @@ PLAN = LocalPlan(
     epochs=3,
     batch_size=32,
     lr=0.05,
-    momentum=0.9,
-    weight_decay=5e-4,
-    clip_norm=1.0,
-    augment="none",
-    precision="fp32",
     seed=7,
 )
 

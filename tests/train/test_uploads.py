@@ -20,11 +20,6 @@ PLAN = LocalPlan(
     epochs=2,
     batch_size=16,
     lr=0.05,
-    momentum=0.9,
-    weight_decay=5e-4,
-    clip_norm=1.0,
-    augment="none",
-    precision="fp32",
     seed=7,
     upload_share=1.0,
 )
