@@ -1,15 +1,16 @@
 """Bytes until the accuracy of dense FedAvg: what a federated training sends, up and down, to be as good.
 
-Every arm trains the same architecture on the same clients with the same seed, optimizer and number of rounds:
+Every arm trains the same architecture on the same clients with the same seed and optimizer:
 
     dense        no gates, float32 weights both ways: FedAvg as published
-    dense-int8   the same network, differences in int8 both ways: what the codec alone is worth
+    dense-int8   the same network, differences in int8 both ways: what the codec alone is worth; dense-int4 likewise
     gated        gates at `--density`, salient updates, float32 both ways
-    gated-int8   gates, salient updates, int8 both ways
+    gated-int8   gates, salient updates, int8 both ways; gated-int4 likewise
 
-A seed's target is the mean test accuracy of its dense arm over the last three rounds, less a margin in points. An arm
-is there in the first round whose accuracy reaches the target; a gated network is judged at the density of its round.
-Bytes are those of metrics.jsonl: the lengths of the blobs that crossed, of all clients, up to and with that round.
+The dense arm trains `--rounds`; the others as many and `--more-rounds` beyond, which cost them bytes. A seed's target
+is the mean test accuracy of its dense arm over the last three rounds, less a margin in points. An arm is there in the
+first round whose accuracy reaches the target; a gated network is judged at the density of its round. Bytes are those
+of metrics.jsonl: the lengths of the blobs that crossed, of all clients, up to and with that round.
 
 Runs are kept below build/communication/ and go on where they stopped, also after Ctrl-C.
 
@@ -26,16 +27,19 @@ from common import REPOSITORY, machine
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tables import console, table
+from fedgate.train.cli import floats
 from fedgate.train.config import TrainConfig
 from fedgate.train.session import run_training
 
 RUNS = REPOSITORY / "build" / "communication"
-INT8 = {"codec": "int8", "download_codec": "int8"}
+INT8, INT4 = ({"codec": codec, "download_codec": codec} for codec in ("int8", "int4"))
 ARMS = {
     "dense": {"gate": "none", "upload": "full"},
     "dense-int8": {"gate": "none", "upload": "full", **INT8},
+    "dense-int4": {"gate": "none", "upload": "full", **INT4},
     "gated": {"gate": "paper", "upload": "salient"},
     "gated-int8": {"gate": "paper", "upload": "salient", **INT8},
+    "gated-int4": {"gate": "paper", "upload": "salient", **INT4},
 }
 LAST = 3  # rounds whose mean is the accuracy of a run's end
 
@@ -119,13 +123,6 @@ def show(rows):
     console().print(made)
 
 
-def numbers(_context, _option, text):
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise click.BadParameter(f"'{text}' is no list of numbers such as 0,1,2") from error
-
-
 @click.command()
 @click.option("--data", default="digits", show_default=True, help="As in `fedgate train`.")
 @click.option("--train-images", type=click.IntRange(1), help="Only the first of them, of a folder of parquet files.")
@@ -135,6 +132,7 @@ def numbers(_context, _option, text):
 @click.option("--clients", default=10, show_default=True)
 @click.option("--partition", default="dirichlet:0.5", show_default=True)
 @click.option("--rounds", default=25, show_default=True)
+@click.option("--more-rounds", default=0, show_default=True, help="Of the arms beside dense.")
 @click.option("--local-epochs", default=1, show_default=True)
 @click.option("--lr", default=0.1, show_default=True)
 @click.option("--batch-size", default=32, show_default=True)
@@ -142,11 +140,25 @@ def numbers(_context, _option, text):
 @click.option(
     "--arm", "arms", multiple=True, type=click.Choice(list(ARMS)), default=tuple(ARMS), help="dense is always there."
 )
-@click.option("--margin", "margins", callback=numbers, default="0,1,2", show_default=True, help="Points below dense.")
+@click.option("--margin", "margins", callback=floats, default="0,1,2", show_default=True, help="Points below dense.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 @click.option("--quick", is_flag=True, help="The digits, 6 rounds, one seed.")
 @click.option("--json", "json_path", type=click.Path(), help="Write the rows here.")
-def main(data, train_images, image_size, model, density, seeds, arms, margins, workers, quick, json_path, **options):
+def main(
+    data,
+    train_images,
+    image_size,
+    model,
+    density,
+    seeds,
+    arms,
+    margins,
+    workers,
+    quick,
+    json_path,
+    more_rounds,
+    **options,
+):
     """Measure the bytes to the accuracy of dense FedAvg."""
     if quick:
         data, train_images, seeds, options = "digits", None, seeds[:1], options | {"rounds": 6, "local_epochs": 2}
@@ -164,15 +176,18 @@ def main(data, train_images, image_size, model, density, seeds, arms, margins, w
             chosen = ARMS[arm]
             densities = (density,) if chosen["gate"] == "paper" else (1.0,)
             try:
-                config = TrainConfig(
-                    data=data, image_size=image_size, model=model, density=densities, seed=seed, **chosen, **options
-                )
+                rounds = options["rounds"] + (more_rounds if arm != "dense" else 0)
+                same = {"data": data, "image_size": image_size, "model": model, "density": densities, "seed": seed}
+                config = TrainConfig(**same, **chosen, **options | {"rounds": rounds})
                 rounds = train(config, workers)
             except FedgateError as error:
                 raise click.ClickException(str(error)) from error
             dense = dense or rounds
             found = list(summarise(arm, seed, rounds, dense, margins))
-            rows += [row | {"data": name, "model": model, "density": densities[0], **options} for row in found]
+            rows += [
+                row | {"data": name, "model": model, "density": densities[0], **options, "more_rounds": more_rounds}
+                for row in found
+            ]
             show(found)
             if json_path:  # after each run: what was measured stays if the next one fails
                 Path(json_path).write_text(json.dumps(rows, indent=1) + "\n")

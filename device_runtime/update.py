@@ -2,8 +2,8 @@
 
 Metadata: {"format": "fedgate-update", "version": 2, "run": text, "base_round": int, "base_hash": `tensors_hash` of the
 weights it started from (of a download: of the weights that its receiver then has), "client": int (-1: the server; the
-blob is a download), "examples": int, "local_steps": int, "codec": "fp32", "fp16" or "int8", "samples": [int by level],
-"levels": [int], the levels it trained, increasing (of a download: all)}.
+blob is a download), "examples": int, "local_steps": int, "codec": "fp32", "fp16", "int8" or "int4", "samples": [int by
+level], "levels": [int], the levels it trained, increasing (of a download: all)}.
 
 Tensors, with L gated layers in the order of their sorted names and K_l kept channels of the C_l of layer l:
     "counts"    uint32 (L,)          K_l
@@ -12,10 +12,10 @@ Tensors, with L gated layers in the order of their sorted names and K_l kept cha
                                      the sorted names, less those of the norms of a level that was not trained; then of
                                      "control/PARAMETER" for each parameter with a control variate. `codec` says how
                                      they are written, and of "scales" and "vectors" beside "values". Weights are
-                                     differences to the base in fp16 and int8; a change of a control variate is none.
+                                     differences to the base, but in fp32; a change of a control variate is none.
     "opened"    uint8, 16 or 32      (R, C_l) of each layer, row-major, one layer after the other; R: the levels whose
                                      "samples" are not 0; the smallest type that holds the largest of "samples"
-    "strength"  float32 or float16   of the same shape: sums in fp32, in fp16 and int8 means over the samples
+    "strength"  float32 or float16   of the same shape: sums in fp32, in other codecs means over the samples
 So every length follows from the receiver's `UpdateSpec`, the metadata and "counts". Nothing in a blob is used before
 all of it was checked.
 """
@@ -75,7 +75,7 @@ def encode_update(update: Update, spec: UpdateSpec, base: dict | None = None, se
 def decode_update(blob: bytes, spec: UpdateSpec, base: dict | None = None) -> Update:
     """Check a blob against `spec` and return it. Raises `FedgateError` with the reason why it is refused.
 
-    base: the tensors, by name, to which fp16 and int8 hold differences; without it they are refused.
+    base: the tensors, by name, to which codecs other than fp32 hold differences; without it they are refused.
     """
     tensors, meta = _unpack(blob, spec)
     fields = _meta(Fields(meta, "the update"), spec)

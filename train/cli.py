@@ -168,7 +168,7 @@ def floats(ctx, param, value):
     metavar="SHARE",
     help="Of a salient upload: only the strongest channels that make up this share of a layer's salience.  [1.0]",
 )
-@click.option("--codec", help="Of uploads: fp32 (weights), fp16 or int8 (differences).  [fp32]")
+@click.option("--codec", help="Of uploads: fp32 (weights), fp16, int8 or int4 (differences).  [fp32]")
 @click.option("--download-codec", help="The same of downloads to clients of the last round.  [fp32]")
 def train(config, preset, print_config, out, resume, workers, quiet, **options):
     """Train a gated network federatedly, with non-IID clients simulated on this machine.

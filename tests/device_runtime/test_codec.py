@@ -36,8 +36,9 @@ def test_fp16_rounds_the_difference():
         assert np.array_equal(value, expected) and value.dtype == np.float32
 
 
-def test_int8_is_a_neighbouring_step_of_each_entry():
-    decoded = sent("int8")
+@pytest.mark.parametrize(("codec", "most"), [("int8", 127), ("int4", 7)])
+def test_an_entry_becomes_a_neighbouring_step(codec, most):
+    decoded = sent(codec)
     for name, shape in SHAPES.items():
         base = BASE.get(name, np.zeros(shape, np.float32))
         if len(shape) < 2:
@@ -45,26 +46,33 @@ def test_int8_is_a_neighbouring_step_of_each_entry():
             continue
         for row in range(shape[0]):
             exact, got = (VALUES[name] - base)[row].ravel(), (decoded[name] - base)[row].ravel()
-            step = max((abs(float(value)) for value in exact), default=0) / 127
+            step = max((abs(float(value)) for value in exact), default=0) / most
             for one, other in zip(exact.tolist(), got.tolist(), strict=True):
                 assert abs(one - other) < step * 1.001 + 1e-7
 
 
-def test_stochastic_rounding_has_no_bias():
+def test_two_codes_of_int4_share_a_byte():
+    rows = {"row": np.array([[7.0, -7.0, 0.0], [-1.0, 2.0, 7.0]], np.float32), "z": np.array([[3.0]], np.float32)}
+    tensors = encode_slices("int4", rows, {}, 0)  # scales of 1, 1 and 3 / 7: nothing is left to chance
+    assert tensors["values"].tolist() == [0x1F, 0x78, 0xFA, 0x8F]
+
+
+@pytest.mark.parametrize(("codec", "most"), [("int8", 127), ("int4", 7)])
+def test_stochastic_rounding_has_no_bias(codec, most):
     value = np.linspace(-1, 1, 21, dtype=np.float32)[None]
-    mean = np.mean([sent_row(value, seed) for seed in range(4000)], axis=0)
-    step = 1 / 127  # the mean of 4,000 draws has a deviation of at most half a step / sqrt(4,000)
+    mean = np.mean([sent_row(codec, value, seed) for seed in range(4000)], axis=0)
+    step = 1 / most  # the mean of 4,000 draws has a deviation of at most half a step / sqrt(4,000)
     assert np.abs(mean - value).max() < 5 * 0.5 * step / 4000**0.5
-    assert np.array_equal(sent_row(value, 3), sent_row(value, 3))
-    assert not np.array_equal(sent_row(value, 3), sent_row(value, 4))
+    assert np.array_equal(sent_row(codec, value, 3), sent_row(codec, value, 3))
+    assert not np.array_equal(sent_row(codec, value, 3), sent_row(codec, value, 4))
 
 
-def sent_row(value, seed):
+def sent_row(codec, value, seed):
     shapes = {"row": value.shape}
-    return decode_slices("int8", encode_slices("int8", {"row": value}, {}, seed), shapes, {})["row"]
+    return decode_slices(codec, encode_slices(codec, {"row": value}, {}, seed), shapes, {})["row"]
 
 
-@pytest.mark.parametrize("codec", ["fp16", "int8"])
+@pytest.mark.parametrize("codec", ["fp16", "int8", "int4"])
 def test_a_variance_does_not_fall_below_zero(codec):
     base = BASE | {"c.running_var": np.full(4, 1e-3, np.float32)}
     values = VALUES | {"c.running_var": np.zeros(4, np.float32)}  # the difference rounds to one below -base
@@ -78,6 +86,8 @@ def test_a_variance_does_not_fall_below_zero(codec):
         ("int8", "values", -128, "a code below -127"),
         ("int8", "scales", -1e-3, "a number below 0"),
         ("int8", "scales", 3e38, "not finite once"),
+        ("int4", "values", 0x10, "a code below -7"),
+        ("int4", "scales", 3e38, "not finite once"),
         ("fp32", "values", -1, "variance below 0"),
     ],
 )

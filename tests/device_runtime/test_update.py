@@ -161,7 +161,7 @@ WRONG = {
     "'samples'": [with_meta(samples=[100]), with_meta(samples=[-1, 1]), with_meta(samples="ab")],
     "'version'": [with_meta(version=1), with_meta(version=3)],
     "'format'": [with_meta(format="fedgate-bundle")],
-    "'codec'": [with_meta(codec="int4")],
+    "'codec'": [with_meta(codec="int2")],
     "at most": [BLOB + bytes(2**21)],
     "header is longer": [header_of(2**14 + 1), header_of(2**62)],
     "not a fedgate tensor file": [BLOB[:-1], BLOB[:7], b"", header_of(2**14), BLOB + b"\0"],

@@ -122,7 +122,7 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path, options):
 
 
 @pytest.mark.all
-@pytest.mark.parametrize("codec", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("codec", ["fp32", "fp16", "int8", "int4"])
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_and_codec_continues_after_a_kill(tmp_path, name, codec):
     """With clients that are late, vanish and send garbage; one worker undisturbed against two that are killed."""

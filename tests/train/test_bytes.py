@@ -20,7 +20,7 @@ CASES = [
     {},
     {"upload_share": 0.9, "codec": "int8", "download_codec": "int8"},
     {"fraction_train": 0.6, "download_codec": "fp16"},  # some hold an older round's weights, some none
-    {"upload": "full", "codec": "fp16"},
+    {"upload": "full", "codec": "fp16", "download_codec": "int4"},
     {"gate": "none", "density": (1.0,), "download_codec": "fp16"},
 ]
 

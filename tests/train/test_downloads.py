@@ -61,7 +61,7 @@ def test_fp32_public_weights_are_the_servers():
         assert all(broadcast.public[name].tobytes() == value.tobytes() for name, value in state.tensors.items())
 
 
-@pytest.mark.parametrize("codec", ["fp16", "int8"])
+@pytest.mark.parametrize("codec", ["fp16", "int8", "int4"])
 def test_what_a_lossy_codec_lost_is_made_up_for(codec):
     """While the server's weights rest, the clients' come ever nearer."""
     state, gaps = history(codec)[-1][1], []

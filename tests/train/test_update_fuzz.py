@@ -45,7 +45,24 @@ def blob_of(codec):
 
 BLOBS = [blob_of(codec) for codec in CODECS]
 NUMBERS = [0, 1, -1, 2, 6, 7, 127, -128, 255, 2**16 - 1, 2**31, 2**32 - 1, 2**40, 2**63, 2**64 - 1, 2**64, 10**30, 0.5]
-THINGS = [*NUMBERS, None, True, "", "F64", "U64", "BF16", [], {}, [1], [2**40, 2**40], [-1], "x" * 300, "fp16", "int8"]
+THINGS = [
+    *NUMBERS,
+    None,
+    True,
+    "",
+    "F64",
+    "U64",
+    "BF16",
+    [],
+    {},
+    [1],
+    [2**40, 2**40],
+    [-1],
+    "x" * 300,
+    "fp16",
+    "int8",
+    "int4",
+]
 SPECIAL = [np.nan, np.inf, -np.inf, -1.0, 0.0, 65504.0, 3e38, -3e38]
 
 

@@ -108,7 +108,7 @@ def test_a_layer_that_never_opened_sends_no_channel():
     assert all(sent_channels(result, None, share)["a"].size == 0 for share in (0.5, 1.0))
 
 
-@pytest.mark.parametrize("codec", ["fp16", "int8"])
+@pytest.mark.parametrize("codec", ["fp16", "int8", "int4"])
 def test_the_client_keeps_exactly_what_the_server_does_not_get(examples, codec):
     """What it wanted to send, less what arrived; and what it kept is added to what it sends next."""
     plan, before = dataclasses.replace(PLAN, codec=codec), {}
