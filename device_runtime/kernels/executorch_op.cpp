@@ -7,8 +7,7 @@
 #include <executorch/runtime/kernel/kernel_runtime_context.h>
 #include <executorch/runtime/kernel/operator_registry.h>
 
-#include <memory>
-
+#include "context.h"
 #include "fedgate_kernels.h"
 
 namespace {
@@ -37,10 +36,7 @@ void run_in_pool(void *pool, void (*task)(void *, size_t), void *argument, size_
 
 // Scratch memory belongs to a thread: two programs that run at once must not share it.
 fedgate_context *context_of_thread() {
-  struct Free {
-    void operator()(fedgate_context *context) const { fedgate_destroy(context); }
-  };
-  thread_local std::unique_ptr<fedgate_context, Free> context;
+  thread_local fedgate::Context context;
   thread_local size_t context_threads = 0;
   auto *pool = executorch::extension::threadpool::get_threadpool();
   const size_t threads = pool ? pool->get_thread_count() : 1;

@@ -4,13 +4,13 @@
 // Options: threads (default 1), isa (default the best here).
 #include <stdlib.h>
 
-#include <charconv>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "context.h"
 #include "fedgate_kernels.h"
 #include "litert_abi.h"
 #include "litert_node.h"
@@ -19,20 +19,14 @@
 namespace fedgate::litert {
 namespace {
 
-constexpr int32_t kMostThreads = 256;
-
 struct Free {
-  void operator()(fedgate_context *context) const { fedgate_destroy(context); }
   void operator()(uint8_t *memory) const { free(memory); }
 };
-using Context = std::unique_ptr<fedgate_context, Free>;
 
 struct Delegate {
   TfLiteDelegate c{};
   int32_t threads = 1;
   std::string isa;  // empty: the best
-
-  Context context() const { return Context(fedgate_create(isa.empty() ? nullptr : isa.c_str(), threads)); }
 };
 
 // A tensor of a step: in our memory, or in the runtime's, which may move between two calls.
@@ -74,8 +68,7 @@ class Kernel {
       }
       steps_.push_back({read_node(*node, *registration, nodes.data[i]), {}, {}, {}, {}, {}, {}, {}, {}});
     }
-    context_ = delegate->context();
-    if (!context_) throw std::bad_alloc();
+    context_ = make_context(delegate->isa, delegate->threads);
   }
 
   void prepare(const TfLiteContext &context) {
@@ -240,20 +233,14 @@ std::unique_ptr<Delegate> make_delegate(const char *const *keys, const char *con
   for (size_t i = 0; i < count; ++i) {
     const std::string key = keys[i], value = values[i];
     if (key == "threads") {
-      const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), delegate->threads);
-      if (error != std::errc() || end != value.data() + value.size() || delegate->threads < 1 ||
-          delegate->threads > kMostThreads) {
-        throw std::runtime_error("threads must be from 1 to " + std::to_string(kMostThreads) + ", not '" + value + "'");
-      }
+      delegate->threads = read_threads(key, value);
     } else if (key == "isa") {
       delegate->isa = value;
     } else {
       throw std::runtime_error("unknown option '" + key + "'; there are threads and isa");
     }
   }
-  if (!Context(fedgate_create(delegate->isa.empty() ? nullptr : delegate->isa.c_str(), 1))) {
-    throw std::runtime_error("no instruction set '" + delegate->isa + "' here; there are " + fedgate_isas());
-  }
+  check_isa(delegate->isa);
   delegate->c.data_ = delegate.get();
   delegate->c.Prepare = delegate_prepare;
   // Without this flag the runtime prepares every node before it asks, and refuses those it has no code for.

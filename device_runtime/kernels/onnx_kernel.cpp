@@ -39,9 +39,7 @@ Context Contexts::take() {
       return context;
     }
   }
-  Context context(fedgate_create(isa_.empty() ? nullptr : isa_.c_str(), threads_));
-  if (!context) throw std::bad_alloc();
-  return context;
+  return make_context(isa_, threads_);
 }
 
 void Contexts::put_back(Context context) {

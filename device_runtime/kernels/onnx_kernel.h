@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "context.h"
 #include "fedgate_kernels.h"
 #include "onnx_abi.h"
 
@@ -63,11 +64,6 @@ OrtStatus *guarded(const OrtApi &api, Body body) {
     return api.CreateStatus(ORT_FAIL, "fedgate: unknown error");
   }
 }
-
-struct Free {
-  void operator()(fedgate_context *context) const { fedgate_destroy(context); }
-};
-using Context = std::unique_ptr<fedgate_context, Free>;
 
 // Scratch memory and threads, shared by the layers of sessions, so that they stay few and in the caches. A context
 // works for one call at a time; there are as many as there ever were calls at once.

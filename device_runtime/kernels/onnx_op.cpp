@@ -4,21 +4,19 @@
 // Session config entries, to be set before: fedgate.threads (default 1), fedgate.isa (default the best here).
 #include <string.h>
 
-#include <charconv>
 #include <list>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
 
+#include "context.h"
 #include "fedgate_kernels.h"
 #include "onnx_abi.h"
 #include "onnx_kernel.h"
 
 namespace fedgate::onnx {
 namespace {
-
-constexpr int32_t kMostThreads = 256;
 
 // What sessions ask for, and the operators that do it.
 struct Setting {
@@ -82,16 +80,8 @@ std::string entry(const OrtApi &api, const OrtSessionOptions *options, const cha
 // The operators belong to all sessions of the same setting, and stay: the runtime does not say when it is done with them.
 void add_operators(const OrtApi &api, OrtSessionOptions *options) {
   const std::string isa = entry(api, options, "fedgate.isa"), wanted = entry(api, options, "fedgate.threads");
-  int32_t threads = 1;
-  const auto [end, error] = std::from_chars(wanted.data(), wanted.data() + wanted.size(), threads);
-  const bool number = error == std::errc() && end == wanted.data() + wanted.size();
-  if (!wanted.empty() && (!number || threads < 1 || threads > kMostThreads)) {
-    throw std::runtime_error("fedgate.threads must be from 1 to " + std::to_string(kMostThreads) + ", not '" + wanted +
-                             "'");
-  }
-  if (!Context(fedgate_create(isa.empty() ? nullptr : isa.c_str(), 1))) {
-    throw std::runtime_error("no instruction set '" + isa + "' here; there are " + fedgate_isas());
-  }
+  const int32_t threads = wanted.empty() ? 1 : read_threads("fedgate.threads", wanted);
+  check_isa(isa);
   static std::mutex mutex;
   static auto *const settings = new std::list<Setting>;
   const std::lock_guard lock(mutex);

@@ -67,6 +67,41 @@ def assert_same(got, want):
     assert np.abs(got[0] - want[0]).max() <= 1e-5 * np.abs(want[0]).max()
 
 
+LEVELS = (-1, len(DENSITIES), 2**31 - 1, -(2**31))
+# A job is [name, file, level].
+LOOP = """
+import json, sys
+import numpy as np
+for name, file, level in json.load(sys.stdin):
+    print(json.dumps([name, None]), flush=True)
+    error = ""
+    try:
+        run(file, level)
+    except Exception as raised:
+        error = f"{type(raised).__name__}: {raised}"
+    print(json.dumps([name, error]), flush=True)
+"""
+
+
+def wrong_errors(run, library, blob, damaged, damage, folder):
+    """Load and run a file: whole, at levels that there are not, and damaged; name -> error, of those that surprise.
+
+    run: the code of a function run(file, level), which finds `library` in sys.argv[1]. damaged(blob, change): the file
+    with a change made. damage: name -> (change, what the error must tell). A copy without a change must run, since
+    refusals could otherwise be those of the copying.
+    """
+    changes = {"whole": (lambda model: None, ""), **damage}
+    jobs = [(f"level {level}", "whole", level) for level in LEVELS] + [(name, name, 0) for name in changes]
+    files = {name: folder / f"{i}.program" for i, name in enumerate(changes)}
+    for name, (change, _) in changes.items():
+        files[name].write_bytes(damaged(blob, change))
+    found = errors_elsewhere(run + LOOP, [library], [(name, str(files[file]), level) for name, file, level in jobs])
+    reasons = {name: reason for name, (_, reason) in damage.items()}
+    reasons |= {f"level {level}": f"level {level} is not one of 0 to 1" for level in LEVELS}
+    wrong = {name: error for name, error in found.items() if reasons.get(name, "") not in error}
+    return wrong if found["whole"] == "" else {"whole": found["whole"], **wrong}
+
+
 def errors_elsewhere(code, arguments, jobs):
     """name -> the error of each job, "" for none; all in one other process, since a damaged file may crash it.
 

@@ -288,50 +288,17 @@ DAMAGE = {
     "written over x": (write_over("x"), NO_FIT),
     "written over the residual": (write_over("residual"), NO_FIT),
 }
-LEVELS = (-1, len(DENSITIES), 2**31 - 1, -(2**31))
-# For errors_elsewhere; a job is [name, file, level].
+# For wrong_errors.
 RUN = """
-import json, sys
-import numpy as np
+import sys
 from ai_edge_litert.interpreter import Interpreter, load_delegate
-for name, file, level in json.load(sys.stdin):
-    print(json.dumps([name, None]), flush=True)
-    error = ""
-    try:
-        program = Interpreter(file, experimental_delegates=[load_delegate(sys.argv[1])])
-        program.allocate_tensors()
-        runner = program.get_signature_runner()
-        runner(args_0=np.ones((1, 8, 8, 3), np.float32), args_1=np.array([level], np.int32))
-    except Exception as raised:
-        error = f"{type(raised).__name__}: {raised}"
-    print(json.dumps([name, error]), flush=True)
+def run(file, level):
+    program = Interpreter(file, experimental_delegates=[load_delegate(sys.argv[1])])
+    program.allocate_tensors()
+    runner = program.get_signature_runner()
+    runner(args_0=np.ones((1, 8, 8, 3), np.float32), args_1=np.array([level], np.int32))
 """
 
 
-@pytest.fixture(scope="module")
-def errors(library, blob, tmp_path_factory):
-    """What loading and running each damaged file said, "" for nothing."""
-    folder = tmp_path_factory.mktemp("damaged")
-    (folder / "whole.tflite").write_bytes(blob)
-    (folder / "repacked.tflite").write_bytes(damaged(blob, lambda model: None))
-    jobs = [[f"level {level}", str(folder / "whole.tflite"), level] for level in LEVELS]
-    for i, (name, (change, _)) in enumerate(DAMAGE.items()):
-        (folder / f"{i}.tflite").write_bytes(damaged(blob, change))
-        jobs.append([name, str(folder / f"{i}.tflite"), 0])
-    jobs.append(["repacked", str(folder / "repacked.tflite"), 0])
-    return small_skip.errors_elsewhere(RUN, [library], jobs)
-
-
-def test_an_undamaged_copy_runs(errors):
-    """Otherwise the refusals below could be those of the copying."""
-    assert errors["repacked"] == ""
-
-
-@pytest.mark.parametrize("name", DAMAGE)
-def test_damaged_files_are_refused_with_the_reason(errors, name):
-    assert DAMAGE[name][1] in errors[name]
-
-
-@pytest.mark.parametrize("level", LEVELS)
-def test_levels_out_of_range_are_refused(errors, level):
-    assert f"level {level} is not one of 0 to 1" in errors[f"level {level}"]
+def test_damaged_files_and_levels_are_refused_with_the_reason(library, blob, tmp_path):
+    assert small_skip.wrong_errors(RUN, library, blob, damaged, DAMAGE, tmp_path) == {}

@@ -260,50 +260,19 @@ DAMAGE = {
     "an input that is not there": (operands(lambda i: ["nothing", *i[1:]]), "nothing"),
     "inputs swapped": (operands(lambda i: [*i[:7], i[8], i[7], i[9]]), "gate_weight is of type 1 and of shape [8]"),
 }
-LEVELS = (-1, len(DENSITIES), 2**31 - 1, -(2**31))
-# For errors_elsewhere; a job is [name, file, level].
+# For wrong_errors.
 RUN = """
-import json, sys
-import numpy as np
+import sys
 import onnxruntime
-for name, file, level in json.load(sys.stdin):
-    print(json.dumps([name, None]), flush=True)
-    error = ""
-    try:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = 1, 4
-        options.register_custom_ops_library(sys.argv[1])
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        shape = session.get_inputs()[1].shape
-        session.run(None, {"image": np.ones((1, 3, 8, 8), np.float32), "level": np.full(shape, level, np.int32)})
-    except Exception as raised:
-        error = f"{type(raised).__name__}: {raised}"
-    print(json.dumps([name, error]), flush=True)
+def run(file, level):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    options.register_custom_ops_library(sys.argv[1])
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    shape = session.get_inputs()[1].shape
+    session.run(None, {"image": np.ones((1, 3, 8, 8), np.float32), "level": np.full(shape, level, np.int32)})
 """
 
 
-@pytest.fixture(scope="module")
-def errors(library, blob, tmp_path_factory):
-    """What loading and running each damaged file said, "" for nothing."""
-    folder = tmp_path_factory.mktemp("damaged")
-    (folder / "whole.onnx").write_bytes(blob)
-    jobs = [[f"level {level}", str(folder / "whole.onnx"), level] for level in LEVELS]
-    for i, (name, (change, _)) in enumerate(DAMAGE.items()):
-        (folder / f"{i}.onnx").write_bytes(damaged(blob, change))
-        jobs.append([name, str(folder / f"{i}.onnx"), 0])
-    jobs.append(["whole", str(folder / "whole.onnx"), 0])
-    return small_skip.errors_elsewhere(RUN, [library], jobs)
-
-
-def test_the_undamaged_file_runs(errors):
-    assert errors["whole"] == ""
-
-
-@pytest.mark.parametrize("name", DAMAGE)
-def test_damaged_files_are_refused_with_the_reason(errors, name):
-    assert DAMAGE[name][1] in errors[name]
-
-
-@pytest.mark.parametrize("level", LEVELS)
-def test_levels_out_of_range_are_refused(errors, level):
-    assert f"level {level} is not one of 0 to 1" in errors[f"level {level}"]
+def test_damaged_files_and_levels_are_refused_with_the_reason(library, blob, tmp_path):
+    assert small_skip.wrong_errors(RUN, library, blob, damaged, DAMAGE, tmp_path) == {}
