@@ -12,26 +12,24 @@ is the mean test accuracy of its dense arm over the last three rounds, less a ma
 first round whose accuracy reaches the target; a gated network is judged at the density of its round. Bytes are those
 of metrics.jsonl: the lengths of the blobs that crossed, of all clients, up to and with that round.
 
-Runs are kept below build/communication/ and go on where they stopped, also after Ctrl-C.
+Runs are kept below build/runs/ and go on where they stopped, also after Ctrl-C.
 
     python benchmarks/communication.py --data PATH/TO/cifar10 --train-images 10000 --workers 2 --json communication.json
 """
 
-import hashlib
 import json
 from pathlib import Path
 
 import click
 import numpy as np
-from common import REPOSITORY, machine
+from common import machine
+from kept_runs import named_data, train
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tables import console, table
 from fedgate.train.cli import floats
 from fedgate.train.config import TrainConfig
-from fedgate.train.session import run_training
 
-RUNS = REPOSITORY / "build" / "communication"
 INT8, INT4 = ({"codec": codec, "download_codec": codec} for codec in ("int8", "int4"))
 ARMS = {
     "dense": {"gate": "none", "upload": "full"},
@@ -42,38 +40,6 @@ ARMS = {
     "gated-int4": {"gate": "paper", "upload": "salient", **INT4},
 }
 LAST = 3  # rounds whose mean is the accuracy of a run's end
-
-
-def subset(data, count):
-    """A folder with the first `count` training images of a parquet folder, and its whole test set."""
-    from datasets import load_dataset
-
-    folder = RUNS / f"{Path(data).name}-{count}"
-    if not folder.is_dir():
-        aside = folder.with_name(f".{folder.name}")
-        for split in ("train", "test"):
-            files = sorted(str(path) for path in Path(data).rglob(f"{split}-*.parquet"))
-            if not files:
-                raise click.BadParameter(f"{data} has no {split}-*.parquet")
-            rows = load_dataset("parquet", data_files=files, split="train")
-            (aside / "data").mkdir(parents=True, exist_ok=True)
-            rows = rows.select(range(count)) if split == "train" else rows
-            rows.to_parquet(str(aside / "data" / f"{split}-00000-of-00001.parquet"))
-        aside.rename(folder)
-    return str(folder)
-
-
-def train(config, workers):
-    """Train a `TrainConfig` in a folder that its options name, or take up what is there: the rounds' rows."""
-    path = RUNS / hashlib.sha256(config.to_json().encode()).hexdigest()[:16]
-    if not (path / "model.safetensors").exists():
-        options = {name: getattr(config, name) for name in TrainConfig.__dataclass_fields__}
-        if path.exists():
-            run_training(None, path, workers, quiet=True)
-        else:
-            run_training(path, None, workers, quiet=True, options=options)
-    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    return [row for row in rows if row["client"] is None]
 
 
 def summarise(arm, seed, rounds, dense, margins):
@@ -162,11 +128,7 @@ def main(
     """Measure the bytes to the accuracy of dense FedAvg."""
     if quick:
         data, train_images, seeds, options = "digits", None, seeds[:1], options | {"rounds": 6, "local_epochs": 2}
-    if data != "digits":
-        data = str(Path(data).expanduser().absolute())
-    name = Path(data).name if train_images is None else f"{Path(data).name}, its first {train_images} training images"
-    if train_images is not None:
-        data = subset(data, train_images)
+    data, name = named_data(data, train_images)
     model = model or ("cnn" if data == "digits" else "resnet32")
     console().print(", ".join(f"{key} {value}" for key, value in (machine() | {"data": name}).items()), soft_wrap=True)
     rows = []
