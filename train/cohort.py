@@ -9,13 +9,13 @@ import time
 
 from fedgate.device_runtime.errors import UsageError
 from fedgate.device_runtime.update import apply_download
+from fedgate.device_runtime.uploads import held_round, weights
 
 from .client import LocalPlan
 from .local_engine import LocalEngine
 from .network import load_tensors
 from .stacked import loose_tensor, random_node
 from .together import train_together
-from .wire import held_round, weights
 
 TOGETHER = 16  # clients in one stack: their activations are in memory at the same time
 # What `together.Stack` knows of a plan; `upload_share` and `codec` are of the upload, and `sliced` computes the same.

@@ -12,6 +12,7 @@ from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tensors import tensors_hash, unpack
 from fedgate.device_runtime.update import MOST, MOST_HEADER, decode_update
 from fedgate.device_runtime.update_spec import SERVER, Update
+from fedgate.device_runtime.uploads import held_round
 
 from .arrivals import Upload, close_round, rebased
 from .clocks import training_macs
@@ -20,7 +21,7 @@ from .faults import damage, fault, lasts
 from .inbox import Letter
 from .rows import client_row
 from .selection import sample_clients
-from .wire import held_round, kept_share
+from .wire import kept_share
 
 
 @dataclass

@@ -22,13 +22,13 @@ from tqdm import tqdm
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.update import UpdateSpec, apply_download
+from fedgate.device_runtime.uploads import encode_upload, held_round, weights
 
 from .checkpoint import ClientState
 from .client import LocalPlan, train_locally
 from .evaluation import Evaluation, chunks, evaluate
 from .network import load_tensors, network_tensors
 from .norms import encode, measure
-from .wire import encode_upload, held_round, weights
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Trainer:
     def send(self, client, result, spec, base, plan, state, started, cpu) -> TaskResult:
         """The result of a client whose trained network this is; started, cpu: the clocks when it began."""
         count = len(self.parts[client])
-        blob, state = encode_upload(self.network, result, spec, base, client, count, plan, state)
+        blob, state = encode_upload(network_tensors(self.network), result, spec, base, client, count, plan, state)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
         return TaskResult(client, blob, state, result.loss, result.accuracy, cpu_seconds, seconds)
 

@@ -17,10 +17,10 @@ from fedgate.device_runtime.checks import Fields
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tensors import pack, unpack
 from fedgate.device_runtime.update import MOST, MOST_HEADER
+from fedgate.device_runtime.uploads import held_round, weights
 
 from .arrivals import Upload
 from .augment import normalise
-from .wire import held_round, weights
 
 FORMAT, VERSION = "fedgate-norms", 1
 KINDS = ("running_mean", "running_var")

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from fedgate.device_runtime.update import decode_update
+from fedgate.device_runtime.uploads import encode_upload, sent_channels
 from fedgate.train.client import LocalPlan, LocalResult, train_locally
 from fedgate.train.data import load_data
 from fedgate.train.downloads import Broadcast
 from fedgate.train.network import build_network, network_tensors
 from fedgate.train.salience import SalienceRecord
 from fedgate.train.strategies import ServerState, Strategy, round_step
-from fedgate.train.wire import encode_upload, kept_share, record_of, sent_channels, update_spec
+from fedgate.train.wire import kept_share, record_of, update_spec
 
 PLAN = LocalPlan(
     densities=(0.25,),
@@ -41,7 +42,7 @@ def client(examples, plan=PLAN, densities=(0.25,), state=None):
     broadcast = Broadcast(ServerState(0, network_tensors(network)), update_spec(network, "run"))
     plan = dataclasses.replace(plan, densities=densities)
     result = train_locally(network, *examples, plan)
-    sent = encode_upload(network, result, broadcast.spec, broadcast.public, 3, 64, plan, state or {})
+    sent = encode_upload(network_tensors(network), result, broadcast.spec, broadcast.public, 3, 64, plan, state or {})
     return network, result, broadcast, *sent
 
 
@@ -135,7 +136,9 @@ def test_errors_are_made_up_for(examples):
         seeded = dataclasses.replace(plan, seed=7)
         network, result, broadcast, _, _ = client(examples, seeded)
         again = dataclasses.replace(plan, seed=round_)
-        blob, state = encode_upload(network, result, broadcast.spec, broadcast.public, 3, 64, again, state)
+        blob, state = encode_upload(
+            network_tensors(network), result, broadcast.spec, broadcast.public, 3, 64, again, state
+        )
         update = decode_update(blob, broadcast.spec, broadcast.public)
         for name, value in update.values.items():
             sums[name] = sums.get(name, 0) + value.astype(np.float64)
