@@ -2,9 +2,7 @@
 
 import gc
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 
@@ -12,8 +10,10 @@ import numpy as np
 
 from . import macs
 from .bundle import Bundle
+from .child import how_it_ended, python_command
 from .engines import LoadedProgram, load_program, why_not
 from .errors import FedgateError, UsageError
+from .guard import check
 from .machine import OtherLoad, machine_info, temperature
 from .manifest import Program
 from .predict import asked_macs, executed_macs, stock_macs
@@ -47,6 +47,7 @@ def bench(
     level = choose_level(bundle.manifest, level, density)
     wanted = with_baselines(bundle, matching(bundle, engine, role, level))
     programs = runnable(wanted)
+    check(bundle, programs)
     inputs = bundle.reference().image
     machine = machine_info()
     # before anything is loaded here, so that the children find an idle machine
@@ -119,12 +120,10 @@ def interleave(
 
 def measure_loading(bundle: Bundle, program: Program, level: int, threads: int) -> dict:
     """load_ms, first_ms and peak_rss_mb of a program in a fresh Python process."""
-    command = [sys.executable, "-m", f"{__package__}.load_probe", str(bundle.path), program.file]
-    child = subprocess.run(
-        [*command, str(level), str(threads)], capture_output=True, text=True, timeout=600, env={**os.environ}
-    )
+    command = [*python_command("load_probe"), str(bundle.path), program.file]
+    child = subprocess.run([*command, str(level), str(threads)], capture_output=True, text=True, timeout=600)
     if child.returncode != 0:
-        reason = (child.stderr.strip().splitlines() or ["it was killed"])[-1]
+        reason = (child.stderr.strip().splitlines() or [how_it_ended(child.returncode)])[-1]
         raise FedgateError(f"{program.file} does not load in a fresh process: {reason}")
     return json.loads(child.stdout.splitlines()[-1])
 

@@ -8,6 +8,7 @@ import numpy as np
 from . import macs
 from .bundle import Bundle
 from .engines import load_program
+from .guard import check
 from .images import load_image
 from .manifest import Manifest, Program
 from .select import best, choose_level, matching, runnable
@@ -31,6 +32,7 @@ def predict(
     level = choose_level(manifest, level, density)
     program = best(runnable(matching(bundle, engine, role, level)))
     inputs = [load_image(path, manifest) for path in images]
+    check(bundle, [program])
     loaded = load_program(bundle, program)
     rows = []
     for path, image in zip(images, inputs, strict=True):

@@ -12,6 +12,7 @@ import numpy as np
 from .bundle import Bundle
 from .engines import load_program, why_not
 from .errors import FedgateError
+from .guard import failures
 from .macs import Layer, gated, kept, mask_slices
 from .manifest import Program
 from .records import Reference
@@ -34,8 +35,12 @@ def verify(bundle: Bundle, engine: str | None = None) -> list[dict]:
         raise FedgateError(f"nothing to verify: no program can run here: {'; '.join(reasons)}")
     reference = bundle.reference()
     programs = {program.file: program for program in bundle.manifest.programs}
-    for row in rows:
-        if row["status"] != "skipped":
+    here = [row for row in rows if row["status"] != "skipped"]
+    unsafe = failures(bundle, [programs[row["file"]] for row in here])
+    for row in here:
+        if row["file"] in unsafe:
+            row.update(status="mismatch", reason=unsafe[row["file"]])
+        else:
             row.update(verify_program(bundle, programs[row["file"]], reference))
     if engine is None:
         rows += [

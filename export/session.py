@@ -9,6 +9,7 @@ from rich.console import Console
 from fedgate.device_runtime.bundle import write_bundle
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.errors import FedgateError, UsageError, choose
+from fedgate.device_runtime.guard import remember
 from fedgate.device_runtime.kernels.build import ensure
 from fedgate.device_runtime.records import REFERENCE_META, SALIENCE_META
 from fedgate.device_runtime.tensors import pack
@@ -167,6 +168,7 @@ def build_bundle(network, dense, kept, images, engines, out, fields, salience, o
             else:
                 result = compare_plain(loaded, images, expected[output_name(plan)])
             report(console, program, result)
+        remember(staged, staged.manifest.programs)  # they have just run here
         bad = [row for row in verify(staged) if row["status"] == "mismatch"]
         if bad:
             raise FedgateError(f"{bad[0]['file']} does not pass its own verification: {bad[0]['reason']}")

@@ -14,6 +14,7 @@ _live = weakref.WeakSet()
 
 
 def import_runtime():
+    from executorch.extension.pybindings import portable_lib  # noqa: F401 - else its import would count as loading
     from executorch.runtime import Runtime
 
     return Runtime

@@ -31,7 +31,7 @@ class _Onnx(LoadedProgram):
             options.add_session_config_entry("fedgate.threads", str(threads))
             options.register_custom_ops_library(library)
         self._session = runtime.InferenceSession(
-            str(bundle.file(program.file)), options, providers=["CPUExecutionProvider"]
+            str(bundle.file(program.file)), options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
         # bound inputs and outputs keep feed dictionaries and their checks out of `invoke`
         self._binding = self._session.io_binding()

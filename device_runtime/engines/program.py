@@ -144,4 +144,8 @@ def _last_lines(file) -> str:
     sys.stderr.flush()
     file.seek(0)
     lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    # ExecuTorch names the operators it lacks line by line, and only counts them in its last one
+    missing = [line.partition("Missing operator:")[2].split()[-1] for line in lines if "Missing operator:" in line]
+    if missing:
+        return f"it has no {', '.join(dict.fromkeys(missing))}"
     return lines[-1].strip() if lines else ""
