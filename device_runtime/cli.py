@@ -4,6 +4,8 @@ import json
 
 import click
 
+from .targets.request import target_options
+
 BUNDLE = click.argument("bundle", metavar="NAME.fedgate")
 ENGINE = click.option("--engine", metavar="NAME", help="executorch, litert or onnx; default: all that are installed.")
 ROLE = click.option("--role", metavar="NAME", help="dense, masked, skip or static.")
@@ -36,8 +38,9 @@ def inspect(bundle, as_json):
 @click.command()
 @BUNDLE
 @ENGINE
+@target_options
 @JSON
-def verify(bundle, engine, as_json):
+def verify(bundle, engine, target, python, as_json):
     """Run every program of a bundle that can run here, against its reference outputs and masks.
 
     \b
@@ -46,9 +49,11 @@ def verify(bundle, engine, as_json):
     """
     from .bundle import load_bundle
     from .errors import FedgateError
+    from .targets import elsewhere
     from .verify import verify as verify_bundle
 
-    rows = verify_bundle(load_bundle(bundle), engine)
+    there = elsewhere()
+    rows = there["programs"] if there else verify_bundle(load_bundle(bundle), engine)
     if as_json:
         _print_json({"bundle": bundle, "programs": rows})
     else:
@@ -96,20 +101,24 @@ def predict(bundle, images, engine, role, level, density, as_json):
 @click.option("--threads", type=int, default=1, show_default=True, help="Threads of each runtime.")
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="How long to measure.")
 @click.option("--rounds", type=int, help="Measure this many rounds instead.")
+@target_options
 @JSON
-def bench(bundle, engine, role, level, density, threads, seconds, rounds, as_json):
-    """Measure the latency of a bundle's programs on this machine, batch 1.
+def bench(bundle, engine, role, level, density, threads, seconds, rounds, target, python, as_json):
+    """Measure the latency of a bundle's programs, batch 1, on this machine or on a --target.
 
     Programs take turns in one process, and are compared round by round with the dense program of the same engine.
 
     \b
     Example:
       fedgate bench digits.fedgate --engine litert --threads 1
+      fedgate bench digits.fedgate --target ssh:pi@raspberrypi --python venv/bin/python
     """
     from .bench import bench as bench_bundle
     from .bundle import load_bundle
+    from .targets import elsewhere
 
-    result = bench_bundle(load_bundle(bundle), engine, role, threads, level, density, rounds, seconds)
+    there = elsewhere()
+    result = there or bench_bundle(load_bundle(bundle), engine, role, threads, level, density, rounds, seconds)
     if as_json:
         return _print_json(result)
     from .tables import print_bench

@@ -26,7 +26,8 @@ COMMANDS = {
     ),
     "predict": ("fedgate.device_runtime.cli", "predict", "Classify images, and show which channels ran."),
     "kernels": ("fedgate.device_runtime.kernels.cli", "kernels", "Build the channel-skipping kernel, or show it."),
-    "bench": ("fedgate.device_runtime.cli", "bench", "Measure the latency of a bundle's programs here."),
+    "bench": ("fedgate.device_runtime.cli", "bench", "Measure the latency of a bundle's programs."),
+    "deploy": ("fedgate.device_runtime.targets.cli", "deploy", "Bring a bundle, and what runs it, to a device."),
 }
 
 

@@ -1,0 +1,43 @@
+"""`fedgate deploy`: a bundle brought to a device, with what runs it there."""
+
+import json
+import shlex
+
+import click
+
+from .request import target_options
+
+
+@click.command()
+@click.argument("bundle", metavar="NAME.fedgate")
+@target_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def deploy(bundle, target, python, as_json):
+    """Copy a bundle to a device, and our code and kernel that run it there; repeated, only what is missing.
+
+    The device needs a Python with an engine. `verify`, `bench` and `finetune` with the same --target do this by
+    themselves.
+
+    \b
+    Example:
+      fedgate deploy first.fedgate --target ssh:pi@raspberrypi --python venv/bin/python
+    """
+    from ..errors import UsageError
+    from . import open_target
+
+    device = open_target(target, python)
+    if device is None:
+        raise UsageError("name the device with --target ssh:[USER@]HOST[:PORT]")
+    with device:
+        there = device.deploy(bundle)
+    if as_json:
+        click.echo(json.dumps(there, indent=1))
+        return
+    click.echo(f"{there['target']}: {there['machine']}, engines: {', '.join(there['engines'])}")
+    click.echo(f"sent {there['sent_bytes'] / 1e6:.1f} MB; the bundle is {there['bundle']}")
+    if there["without_skip"]:
+        click.echo(f"without skip programs: {there['without_skip']}")
+    settings = ["PYTHONSAFEPATH=1", f"PYTHONPATH={there['code']}"]  # whatever lies where the user stands
+    settings += [f"FEDGATE_KERNELS={there['kernels']}"] if there["kernels"] else []
+    command = [there["python"], "-m", "fedgate", "verify", there["bundle"]]
+    click.echo(f"by hand there: env {shlex.join([*settings, *command])}")
