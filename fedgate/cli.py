@@ -15,6 +15,8 @@ from fedgate import __version__
 COMMANDS = {
     "demo": ("fedgate.demo", "demo", "Run the whole pipeline on the embedded digits data."),
     "train": ("fedgate.train.cli", "train", "Train a gated network federatedly."),
+    "client": ("fedgate.train.flower.cli", "client", "Train as a client of a run on another machine."),
+    "flower": ("fedgate.train.flower.cli", "flower", "Keys and the SuperLink for clients on other machines."),
     "evaluate": ("fedgate.train.cli", "evaluate", "Accuracy by density and by client, and MACs, of a run."),
     "report": ("fedgate.train.report.cli", "report", "Compare runs on one HTML page."),
     "export": ("fedgate.export.cli", "export", "Export a run as a bundle of verified programs."),

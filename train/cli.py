@@ -44,7 +44,7 @@ def floats(ctx, param, value):
     "--engine",
     metavar="NAME",
     help="How the clients of a round train: loop (one after the other), cohort (together, as stacked networks; with "
-    "one worker) or auto (cohort on cuda).  [auto]",
+    "one worker), auto (cohort on cuda) or flower (each on its own machine, below).  [auto]",
 )
 @click.option(
     "--workers",
@@ -170,8 +170,42 @@ def floats(ctx, param, value):
 )
 @click.option("--codec", help="Of uploads: fp32 (weights), fp16, int8 or int4 (differences).  [fp32]")
 @click.option("--download-codec", help="The same of downloads to clients of the last round.  [fp32]")
-def train(config, preset, print_config, out, resume, workers, quiet, **options):
-    """Train a gated network federatedly, with non-IID clients simulated on this machine.
+@heading("Clients on other machines (--engine flower)")
+@click.option("--superlink", metavar="HOST:PORT", help="The SuperLink, as fedgate flower superlink starts it.")
+@click.option("--ca", type=click.Path(), metavar="FILE", help="Trust the certificate that this ca.crt has signed.")
+@click.option("--insecure", is_flag=True, help="No TLS: anybody on the way can read and change everything.")
+@click.option(
+    "--node-patience",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a round waits for a node that is not there.",
+)
+@click.option(
+    "--node-timeout",
+    type=click.FloatRange(1),
+    default=3600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a round waits for a node's answer.",
+)
+def train(
+    config,
+    preset,
+    print_config,
+    out,
+    resume,
+    workers,
+    quiet,
+    superlink,
+    ca,
+    insecure,
+    node_patience,
+    node_timeout,
+    **options,
+):
+    """Train a gated network federatedly, with non-IID clients simulated on this machine or each on its own.
 
     \b
     Example:
@@ -192,7 +226,12 @@ def train(config, preset, print_config, out, resume, workers, quiet, **options):
     if print_config:
         click.echo(render_options(resolve_config(resume, options), train.params, preset_notes(preset)), nl=False)
     else:
-        run_training(out, resume, workers, quiet, options)
+        where = None
+        if superlink or ca or insecure:
+            from .flower.cli import checked_superlink
+
+            where = checked_superlink(superlink, ca, insecure, node_patience, node_timeout)
+        run_training(out, resume, workers, quiet, options, where)
 
 
 @click.command(short_help="Accuracy by density and by client, and MACs, of a run.")

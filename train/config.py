@@ -16,7 +16,7 @@ from .strategies import ALGORITHMS, ROBUST, SERVER_OPTIMIZERS
 from .tails import TRAINABLE
 
 SCHEDULES = ("cosine", "constant", "exponential")
-ENGINES = ("auto", "loop", "cohort")
+ENGINES = ("auto", "loop", "cohort", "flower")
 PRECISIONS = ("auto", "fp32", "bf16")
 UPLOADS = ("salient", "full")
 AUGMENTATIONS = ("auto", "none", "crop", "crop-flip")
@@ -167,6 +167,8 @@ class TrainConfig:
             raise UsageError(
                 "--algorithm scaffold cannot use an --inbox: updates from outside have no control variates"
             )
+        if self.engine == "flower" and self.reestimate_norms:
+            raise UsageError("--reestimate-norms needs the clients' data here, and with --engine flower they keep them")
         if self.robust != "none" and self.reestimate_norms:
             raise UsageError(
                 f"--robust {self.robust} cannot protect --reestimate-norms, which pools what every client says: "

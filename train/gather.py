@@ -19,6 +19,7 @@ from .clocks import training_macs
 from .downloads import Broadcast
 from .faults import damage, fault, lasts
 from .inbox import Letter
+from .local_engine import NoResult
 from .rows import client_row
 from .selection import sample_clients
 from .wire import kept_share
@@ -145,13 +146,15 @@ def train_selected(turnout, available):
         update, blob, state = None, b"", {}
         if faults[client] == "drop-out":
             seconds *= lasts(config.seed, done, client)
+        elif isinstance(result := results[client], NoResult):
+            known |= {"reason": result.reason, "bytes_down": result.bytes_down}
         else:
-            result = results[client]
             blob, state = result.blob, result.state
             if faults[client] == "garbage":
                 blob = damage(blob, config.seed, done, client)
             seconds += run.clocks.sending(len(blob))
             update, known["reason"] = judge(blob, *turnout.base(done))
+            known["bytes_down"] = received if result.bytes_down is None else result.bytes_down
             known |= {"loss": result.loss, "accuracy": result.accuracy, "bytes_up": len(blob)}
             known |= {"cpu_seconds": round(result.cpu_seconds, 3), "seconds": round(result.seconds, 3)}
         upload = Upload(client, done, run.clock + seconds, blob, state, level, good=update is not None)

@@ -17,7 +17,9 @@ from .local_engine import LocalEngine
 from .network import build_network, load_tensors
 from .partition import partition
 from .run_directory import RunDirectory, RunInfo
+from .strategies import strategy_of
 from .tails import freeze, trunk
+from .wire import update_spec
 
 
 def resolve_device(name):
@@ -102,15 +104,30 @@ def local_plan(info: RunInfo, **own):
     )
 
 
-def make_engine(info: RunInfo, data, parts, workers, tensors=None):
-    """The engine that trains and evaluates a run's network; "auto" is the cohort where there is a GPU to fill.
+def expected_updates(info: RunInfo, network):
+    """What an update of a run must look like, but for its base."""
+    control = strategy_of(info.config, network).parameters if info.config.algorithm == "scaffold" else ()
+    return update_spec(network, info.run, sorted(control))
 
-    tensors: what the networks hold of the frozen layers, which no download brings.
-    """
+
+def check_data(info: RunInfo, data):
     if data.sha256 != info.data["sha256"]:
         raise UsageError(f"'{info.config.data}' now holds other data than this run was trained on")
+
+
+def make_engine(info: RunInfo, data, parts, workers, tensors=None, superlink=None):
+    """The engine that trains and evaluates a run's network; "auto" is the cohort where there is a GPU to fill.
+
+    tensors: what the networks hold of the frozen layers, which no download brings. superlink: where the clients of a
+    run with the engine "flower" are; without it the run's clients are simulated here.
+    """
+    check_data(info, data)
     build = functools.partial(make_network, info, info.resolved["device"], tensors)
     auto = "cohort" if info.resolved["device"] == "cuda" and info.config.algorithm != "scaffold" else "loop"
     engine = auto if info.config.engine == "auto" else info.config.engine
+    if superlink is not None:
+        from .flower.engine import FlowerEngine  # imports Flower
+
+        return FlowerEngine(build, data, parts, info.resolved["precision"], workers, info, superlink, tensors)
     kind = CohortEngine if engine == "cohort" else LocalEngine
     return kind(build, data, parts, info.resolved["precision"], workers)

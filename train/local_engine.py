@@ -42,6 +42,16 @@ class TaskResult:
     accuracy: float
     cpu_seconds: float
     seconds: float
+    bytes_down: int | None = None  # where it was sent something else than the one download
+
+
+@dataclass(frozen=True)
+class NoResult:
+    """A client that was asked and gave nothing: it vanished (no reason), or it says why."""
+
+    client: int
+    reason: str | None
+    bytes_down: int = 0
 
 
 class Trainer:

@@ -11,7 +11,7 @@ from .clocks import make_clocks
 from .downloads import Broadcast, note_changes
 from .gather import gather
 from .inbox import Inbox
-from .ingredients import base_tensors, local_plan, make_engine, make_network
+from .ingredients import base_tensors, expected_updates, local_plan, make_engine, make_network
 from .network import network_tensors
 from .norms import pooled_norms
 from .partition import class_table
@@ -21,7 +21,7 @@ from .salience import SalienceRecord
 from .schedule import densities_at, learning_rate_at
 from .selection import capacity_levels
 from .strategies import initial_state, round_step, strategy_of
-from .wire import record_of, update_spec
+from .wire import record_of
 
 SERVER_STREAM = 2**32 - 1  # beside the numbers of clients in seeds
 
@@ -29,7 +29,8 @@ SERVER_STREAM = 2**32 - 1  # beside the numbers of clients in seeds
 class Run:
     """A run directory with the state of its newest checkpoint, and the round loop over it."""
 
-    def __init__(self, directory: RunDirectory, data, parts, workers=1):
+    def __init__(self, directory: RunDirectory, data, parts, workers=1, superlink=None):
+        """superlink: of `make_engine`."""
         self.directory, self.data, self.parts = directory, data, parts
         self.info, self.config = directory.info, directory.info.config
         self.network = make_network(self.info)
@@ -42,7 +43,7 @@ class Run:
         try:
             self.load()
             frozen = self.state.tensors if self.network.frozen else None
-            self.engine = make_engine(self.info, data, parts, workers, frozen)
+            self.engine = make_engine(self.info, data, parts, workers, frozen, superlink)
         except BaseException:
             self.log.close()
             raise
@@ -92,8 +93,7 @@ class Run:
 
     def broadcast(self):
         """What the server sends at the start of the round that follows the present state."""
-        control = sorted(self.strategy.parameters) if self.config.algorithm == "scaffold" else ()
-        spec = update_spec(self.network, self.info.run, control)
+        spec = expected_updates(self.info, self.network)
         seed = (self.config.seed, self.state.round, SERVER_STREAM)
         return Broadcast(self.state, spec, self.config.download_codec, seed)
 

@@ -25,10 +25,11 @@ def resolve_config(resume=None, options=None):
     return directory.info.config
 
 
-def run_training(out, resume, workers=1, quiet=False, options=None):
+def run_training(out, resume, workers=1, quiet=False, options=None, superlink=None):
     """Start a run in the new folder `out`, or continue the one in `resume`; returns its path.
 
-    options: fields of `TrainConfig`. On resume they may only repeat what the run was started with.
+    options: fields of `TrainConfig`. On resume they may only repeat what the run was started with. superlink: where the
+    clients of a run with the engine "flower" are (`flower.engine.Superlink`).
     """
     if bool(out) == bool(resume):
         raise UsageError("give either --out RUN for a new run or --resume RUN to continue one")
@@ -36,9 +37,11 @@ def run_training(out, resume, workers=1, quiet=False, options=None):
     if resume:
         directory = RunDirectory.open(resume)
         check_same(directory, options)
+        check_superlink(directory.info.config, superlink)
         data, parts = prepare(directory.info.config)
     else:
         config = TrainConfig(**options)
+        check_superlink(config, superlink)
         check_new(out)  # now, not after minutes of reading data
         if config.inbox is not None:
             check_inbox(config.inbox)
@@ -48,7 +51,7 @@ def run_training(out, resume, workers=1, quiet=False, options=None):
         directory = RunDirectory.create(out, info)
     again = f"continue with: fedgate train --resume {directory.path}"
     try:
-        with Run(directory, data, parts, workers) as run:
+        with Run(directory, data, parts, workers, superlink) as run:
             follow(run, quiet, directory, show_partition=not resume)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"interrupted; {again}") from error
@@ -83,6 +86,14 @@ def follow(run, quiet, directory, show_partition):
         )
     else:
         console.print(f"{directory.path} is finished: {directory.model_path}", soft_wrap=True)
+
+
+def check_superlink(config, superlink):
+    """Refuse a run whose clients are nowhere, and a SuperLink for a run whose clients are here."""
+    if config.engine == "flower" and superlink is None:
+        raise UsageError("--engine flower needs --superlink HOST:PORT, through which its clients are reached")
+    if config.engine != "flower" and superlink is not None:
+        raise UsageError(f"--superlink is for --engine flower, and this run's is {config.engine}")
 
 
 def check_same(directory, options):

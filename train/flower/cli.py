@@ -1,0 +1,171 @@
+"""`fedgate client`: a client on this machine. `fedgate flower`: keys, the SuperLink, files for systemd."""
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+PORT = 8000
+NEEDED = "this needs Flower: pip install 'fedgate[flower]'"
+
+
+def say(text):
+    click.echo(f"fedgate: {text}", err=True)
+
+
+def show_log():
+    """What servers and nodes have to say, a line each, on stderr."""
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+
+
+def authority(ca, insecure, address):
+    """The certificate to trust, PEM bytes, or None where the user wants no TLS."""
+    from fedgate.device_runtime.errors import UsageError
+    from fedgate.device_runtime.storage import read_file
+
+    if insecure and ca:
+        raise UsageError("give either --ca FILE or --insecure")
+    if insecure:
+        say(f"WARNING: --insecure: what goes to and from {address} can be read and changed by anybody on the way")
+        return None
+    if not ca:
+        raise UsageError("whom to trust? give --ca FILE, the ca.crt of fedgate flower keys (or --insecure)")
+    return read_file(ca)
+
+
+def check_flower():
+    from fedgate.device_runtime.errors import UsageError
+
+    try:
+        import flwr  # noqa: F401
+    except ImportError as error:
+        raise UsageError(NEEDED) from error
+
+
+def check_address(text):
+    from fedgate.device_runtime.errors import UsageError
+
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"'{text}' is no HOST:PORT such as 10.0.0.1:{PORT}")
+    return text
+
+
+def checked_superlink(address, ca, insecure, patience, timeout):
+    """The options of `fedgate train` as a `Superlink`."""
+    from fedgate.device_runtime.errors import UsageError
+
+    if not address:
+        raise UsageError("--ca and --insecure go with --superlink")
+    check_flower()
+    from .engine import Superlink
+
+    show_log()
+    check_address(address)
+    return Superlink(address, authority(ca, insecure, address), patience, timeout)
+
+
+@click.command(short_help="Train as a client of a run on another machine.")
+@click.option("--superlink", required=True, metavar="HOST:PORT", help="The SuperLink to join.")
+@click.option("--client", type=click.IntRange(0), required=True, metavar="N", help="Which client of the run this is.")
+@click.option("--ca", type=click.Path(), metavar="FILE", help="Trust the certificate that this ca.crt has signed.")
+@click.option("--key", type=click.Path(), metavar="FILE", help="This node's private key.")
+@click.option("--insecure", is_flag=True, help="No TLS and no key: for a SuperLink that was started so.")
+@click.option(
+    "--data", type=click.Path(), metavar="DIR", help="The run's data, where they lie elsewhere on this machine."
+)
+@click.option("--work", type=click.Path(), metavar="DIR", help="What the client keeps.  [fedgate-client-N]")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Of training; only with 1 the result is the simulation's, bit for bit.",
+)
+@click.option("--own-code", is_flag=True, help="Execute a network's file here, where the run's --model is one.")
+def client(superlink, client, ca, key, insecure, data, work, device, threads, own_code):
+    """Train as client N of runs that are started at a SuperLink, until stopped.
+
+    It holds the part of the run's data that the simulation's client N holds, and keeps between rounds what a client
+    keeps. It executes no code that comes from the server.
+
+    \b
+    Example:
+      fedgate client --superlink 10.0.0.1:8000 --ca ca.crt --key client-0.key --client 0
+    """
+    from fedgate.device_runtime.errors import UsageError
+
+    check_flower()
+    check_address(superlink)
+    certificate = authority(ca, insecure, superlink)
+    if insecure == bool(key):
+        raise UsageError("a node needs its --key, except with --insecure")
+    show_log()
+    from .fleet import Fleet
+    from .keys import private_key
+    from .torch_learner import TorchLearner, set_threads
+    from .worker import Worker
+
+    set_threads(threads)
+    work = Path(work or f"fedgate-client-{client}")
+
+    def learner(document, number, trunk):
+        return TorchLearner(document, number, trunk, data, device, own_code)
+
+    worker = Worker(client, work, "torch", learner)
+    fleet = Fleet(superlink, certificate, private_key(key) if key else None, work / "place.json")
+    try:
+        fleet.serve(worker.answer)
+    finally:
+        fleet.close()
+
+
+@click.group(short_help="Keys, the SuperLink and services for clients on other machines.")
+def flower():
+    """What a federation of machines needs beside fedgate train and fedgate client.
+
+    \b
+    Example:
+      fedgate flower keys keys --host 10.0.0.1 --node client-0 --node client-1
+      fedgate flower superlink --keys keys --host 0.0.0.0
+    """
+
+
+@flower.command()
+@click.argument("folder", type=click.Path())
+@click.option("--host", "hosts", multiple=True, metavar="NAME", help="A name or an address of the SuperLink's machine.")
+@click.option("--node", "nodes", multiple=True, metavar="NAME", help="A node; client-N is taken for client N alone.")
+def keys(folder, hosts, nodes):
+    """Make the certificates of a SuperLink and the keys of its nodes, as far as they are not in FOLDER yet.
+
+    Each node gets its FOLDER/nodes/NAME.key and FOLDER/ca.crt; NAME.pub stays: it is what lets the node in.
+    """
+    check_flower()
+    from .keys import make_keys
+
+    for path in make_keys(folder, hosts, nodes):
+        click.echo(path)
+
+
+@flower.command()
+@click.option("--keys", type=click.Path(), metavar="DIR", help="The folder of fedgate flower keys.")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
+@click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True)
+@click.option("--insecure", is_flag=True, help="No TLS, and anybody is let in.")
+def superlink(keys, host, port, insecure):
+    """Run a SuperLink: over TLS, for the nodes whose public keys are in DIR/nodes, without telemetry.
+
+    Only nodes are served on all addresses; whoever trains has to be on this machine. It keeps nothing on disk.
+    """
+    from fedgate.device_runtime.errors import UsageError
+
+    check_flower()
+    if insecure == bool(keys):
+        raise UsageError("give --keys DIR, of fedgate flower keys (or --insecure)")
+    if insecure:
+        say("WARNING: --insecure: no TLS, and every node that asks is let in")
+    from .superlink import serve
+
+    serve(keys, host, port)
