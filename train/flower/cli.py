@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from .units import unit_option
+
 PORT = 8000
 NEEDED = "this needs Flower: pip install 'fedgate[flower]'"
 
@@ -85,6 +87,7 @@ def checked_superlink(address, ca, insecure, patience, timeout):
     help="Of training; only with 1 the result is the simulation's, bit for bit.",
 )
 @click.option("--own-code", is_flag=True, help="Execute a network's file here, where the run's --model is one.")
+@unit_option("fedgate: a client of federated training")
 def client(superlink, client, ca, key, insecure, data, work, device, threads, own_code):
     """Train as client N of runs that are started at a SuperLink, until stopped.
 
@@ -154,6 +157,7 @@ def keys(folder, hosts, nodes):
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
 @click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True)
 @click.option("--insecure", is_flag=True, help="No TLS, and anybody is let in.")
+@unit_option("fedgate: Flower's SuperLink")
 def superlink(keys, host, port, insecure):
     """Run a SuperLink: over TLS, for the nodes whose public keys are in DIR/nodes, without telemetry.
 
