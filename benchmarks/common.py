@@ -20,7 +20,8 @@ from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.machine import OtherLoad, machine_info
 from fedgate.device_runtime.macs import mask_width
-from fedgate.device_runtime.manifest import Port, Program
+from fedgate.device_runtime.manifest import Program
+from fedgate.device_runtime.ports import Port
 from fedgate.device_runtime.stats import paired_ratio
 from fedgate.export.lowering import LOWERINGS, lower
 

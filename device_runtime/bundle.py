@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import FedgateError, UsageError
-from .manifest import Manifest, parse_manifest, plain_name, render_manifest
+from .manifest import TAIL_FILE, Manifest, parse_manifest, plain_name, render_manifest
 from .records import load_reference, load_salience
 from .storage import read_file, sha256_file, sync_folder
+from .tail import Tail, load_tail
 
 LARGEST_MANIFEST = 2**24
 
@@ -33,6 +34,12 @@ class Bundle:
     def salience(self):
         """The checked salience records by scope. Raises `FedgateError`."""
         return load_salience(self.file("salience.safetensors"), self.manifest)
+
+    def tail(self) -> Tail:
+        """The checked tail of a bundle that trains. Raises `FedgateError`, `UsageError` for one that does not."""
+        if self.manifest.tail is None:
+            raise UsageError(f"{self.path} has nothing to train: export it with --trainable head or last-stage")
+        return load_tail(self.file(TAIL_FILE), self.manifest)
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -97,6 +104,8 @@ def write_bundle(path: Path, fields: dict, files: dict[str, bytes | Path], overw
         bundle = load_bundle(folder)
         bundle.reference()
         bundle.salience()
+        if bundle.manifest.tail is not None:
+            bundle.tail()
         sync_folder(folder)
         _replace(folder, path)
         return Bundle(path, bundle.manifest)

@@ -5,14 +5,16 @@
      "input": {"shape": [1, C, H, W], "layout": "NCHW", "mean": [C numbers], "std": [C numbers]},
      "densities": [0.25, 0.5], "default_level": 1, "layers": [Layer...], "training": {scalars},
      "masks": "client-3",
+     "tail": {"trainable": "head", "layers": ["head"], "features": [C] or [C, H, W], "batch_size": B},
      "programs": [{"file", "engine", "role", "level", "inputs", "outputs", "needs_kernel",
                    "kernel_layers", "sha256", "bytes"}],
      "files": {"salience.safetensors": {"sha256", "bytes"}, "reference.safetensors": {...}},
      "digest": SHA-256 of the canonical JSON of all the rest}
 
 Pixels are scaled to [0, 1], then (x - mean) / std. A level is an index into `densities`. "masks" is the scope of
-salience.safetensors whose record fixed the masks of the static programs; without it that is "global". Unknown keys are
-ignored.
+salience.safetensors whose record fixed the masks of the static programs; without it that is "global". "tail" stands in
+bundles with programs that train, and "files" then has tail.safetensors too. `ports` lists what each role takes and
+returns. Unknown keys are ignored.
 """
 
 import hashlib
@@ -22,25 +24,16 @@ from dataclasses import dataclass
 
 from .checks import Fields, canonical_json, is_number, is_text, parse_json
 from .errors import FedgateError
-from .macs import Layer, gated, layers_from_json, mask_width
+from .macs import Layer, gated, layers_from_json
+from .ports import Port, TailInfo, check_ports, parse_ports, parse_tail
 
 FORMAT = "fedgate-bundle"
 VERSION = 1
 ENGINES = ("executorch", "litert", "onnx")
-ROLES = ("dense", "masked", "skip", "static", "train")
-DTYPES = ("float32", "int32", "int64", "uint8")
+ROLES = ("dense", "masked", "skip", "static", "trunk", "tail", "train")
 REQUIRED_FILES = ("reference.safetensors", "salience.safetensors")
+TAIL_FILE = "tail.safetensors"
 LARGEST = 2**40
-
-
-@dataclass(frozen=True)
-class Port:
-    """One input or output of a program; `layout` is "NCHW" or "NHWC" for images and None otherwise."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    layout: str | None
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,7 @@ class Program:
 
     @property
     def takes_level(self) -> bool:
-        return self.role in ("masked", "skip")
+        return any(port.name == "level" for port in self.inputs)
 
 
 @dataclass(frozen=True)
@@ -80,6 +73,7 @@ class Manifest:
     layers: tuple[Layer, ...]
     training: dict
     masks: str
+    tail: TailInfo | None
     programs: tuple[Program, ...]
     files: dict[str, tuple[str, int]]
 
@@ -103,7 +97,7 @@ def parse_manifest(data: bytes) -> Manifest:
     body = {key: item for key, item in value.items() if key != "digest"}
     if fields.sha256("digest") != _digest(body) or data != _spell(value):
         raise FedgateError("manifest.json was changed after it was written: its digest does not match")
-    return _manifest(Fields({"masks": "global", **value}, "manifest.json"))
+    return _manifest(Fields({"masks": "global", "tail": None, **value}, "manifest.json"))
 
 
 def _spell(fields: dict) -> bytes:
@@ -147,16 +141,21 @@ def _manifest(fields: Fields) -> Manifest:
         layers=layers,
         training=_training(fields.get("training")),
         masks=fields.text("masks"),
+        tail=parse_tail(fields.get("tail"), layers),
         programs=programs,
         files=_files(fields.get("files")),
     )
     for program in programs:
-        _check_ports(program, manifest)
+        if manifest.gate == "none" and program.role in ("masked", "skip", "static"):
+            raise FedgateError(f"manifest.json: gate 'none' has no {program.role} program ({program.file})")
+        check_ports(program, manifest)
         _check_kernel(program, manifest)
     names = [program.file for program in programs] + list(manifest.files)
-    kinds = [(p.engine, p.role, p.level) for p in programs if p.role != "train"]
+    kinds = [(p.engine, p.role, p.level, p.needs_kernel) for p in programs]
     if len(set(names)) != len(names) or len(set(kinds)) != len(kinds):
         raise FedgateError("manifest.json lists a file, or an engine's program of one role and level, twice")
+    if (manifest.tail is None) != (TAIL_FILE not in manifest.files):
+        raise FedgateError(f"manifest.json: 'tail' goes with a file {TAIL_FILE}")
     return manifest
 
 
@@ -192,8 +191,8 @@ def _program(fields: Fields, levels: int) -> Program:
         engine=fields.choice("engine", ENGINES),
         role=role,
         level=level,
-        inputs=_ports(fields, "inputs"),
-        outputs=_ports(fields, "outputs"),
+        inputs=parse_ports(fields, "inputs"),
+        outputs=parse_ports(fields, "outputs"),
         needs_kernel=fields.flag("needs_kernel"),
         kernel_layers=tuple(fields.items("kernel_layers", 0, 10_000)),
         sha256=fields.sha256("sha256"),
@@ -201,47 +200,13 @@ def _program(fields: Fields, levels: int) -> Program:
     )
 
 
-def _ports(fields: Fields, key: str) -> tuple[Port, ...]:
-    ports = []
-    for item in fields.items(key, 1, 10_000):
-        port = Fields(item, f"manifest.json: an item of '{key}'")
-        layout = port.get("layout")
-        ports.append(
-            Port(
-                name=port.text("name"),
-                shape=port.wholes("shape", (0, 8), 1, 2**31),
-                dtype=port.choice("dtype", DTYPES),
-                layout=None if layout is None else port.choice("layout", ("NCHW", "NHWC")),
-            )
-        )
-    return tuple(ports)
-
-
-def _check_ports(program: Program, manifest: Manifest) -> None:
-    """Every role but `train` has one signature; engines and commands rely on it."""
-    if program.role == "train":
-        return
-    if manifest.gate == "none" and program.role != "dense":
-        raise FedgateError(f"manifest.json: gate 'none' has no {program.role} program ({program.file})")
-    _, channels, height, width = manifest.shape
-    images = (
-        Port("image", manifest.shape, "float32", "NCHW"),
-        Port("image", (1, height, width, channels), "float32", "NHWC"),
-    )
-    inputs, outputs = (), (Port("logits", (1, len(manifest.labels)), "float32", None),)
-    if program.takes_level:
-        inputs = (Port("level", (1,), "int32", None),)
-        outputs += (Port("open", (1, mask_width(manifest.layers)), "uint8", None),)
-    if program.inputs[0] not in images or program.inputs[1:] != inputs or program.outputs != outputs:
-        raise FedgateError(f"manifest.json: the inputs or outputs of {program.file} do not fit its role")
-
-
 def _check_kernel(program: Program, manifest: Manifest) -> None:
     names = {layer.name for layer in manifest.layers if layer.kind == "conv"}
     listed = program.kernel_layers
     if not all(isinstance(name, str) and name in names for name in listed) or len(set(listed)) != len(listed):
         raise FedgateError(f"manifest.json: 'kernel_layers' of {program.file} must name convolutions, each once")
-    if bool(listed) != program.needs_kernel or (program.role == "skip") != program.needs_kernel:
+    needed = {"skip": True, "trunk": program.needs_kernel}.get(program.role, False)
+    if bool(listed) != program.needs_kernel or needed != program.needs_kernel:
         raise FedgateError(f"manifest.json: {program.file} is a {program.role} program: only 'skip' needs the kernel")
 
 

@@ -17,7 +17,7 @@ from ..manifest import Manifest, Program
 
 
 class LoadedProgram(ABC):
-    """A program of one engine, ready to run one image at a time.
+    """A program of one engine, ready to run one image at a time, or, for other roles, on arrays by name (`call`).
 
     `run` is all that most callers need. A benchmark calls `prepare` once and then times `invoke` alone: layouts are
     converted and checks made in `prepare`, copies of results in `outputs`.
@@ -53,9 +53,7 @@ class LoadedProgram(ABC):
             values["level"] = np.array([level], np.int32)
         elif level not in (None, self.program.level):
             raise UsageError(f"{self.program.file} is a {self.program.role} program and cannot run level {level}")
-        if self.program.inputs[0].layout == "NHWC":
-            values["image"] = image.transpose(0, 2, 3, 1)
-        self._set([np.ascontiguousarray(values[port.name]) for port in self.program.inputs])
+        self._hand_over(values)
 
     @abstractmethod
     def invoke(self) -> None:
@@ -71,6 +69,42 @@ class LoadedProgram(ABC):
 
     def outputs(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Copies of what the last `invoke` returned: logits, and masks or None."""
+        arrays = self._checked()
+        return arrays[0], arrays[1] if len(arrays) > 1 else None
+
+    def call(self, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run a program of any role on arrays by the names of its ports; images float32 (1, C, H, W).
+
+        Raises `UsageError` for arrays that do not fit, `FedgateError` when the runtime fails.
+        """
+        with runtime_errors(f"{self.program.engine} failed to run {self.program.file}"):
+            self.set_inputs(values)
+            self.invoke()
+            return self.get_outputs()
+
+    def set_inputs(self, values: dict[str, np.ndarray]) -> None:
+        """Set the inputs of the next `invoke`; same arguments and errors as `call`."""
+        for port in self.program.inputs:
+            shape = self._shape if port.layout == "NHWC" else port.shape
+            value = values.get(port.name)
+            if value is None or value.shape != shape or value.dtype != port.dtype:
+                given = "nothing" if value is None else f"{value.dtype} {list(value.shape)}"
+                raise UsageError(
+                    f"{self.program.file} takes {port.dtype} {list(shape)} for '{port.name}', and got {given}"
+                )
+        self._hand_over(values)
+
+    def get_outputs(self) -> dict[str, np.ndarray]:
+        """Copies of what the last `invoke` returned, by the names of the ports."""
+        return {port.name: array for port, array in zip(self.program.outputs, self._checked(), strict=True)}
+
+    def _hand_over(self, values):
+        arrays = [values[port.name] for port in self.program.inputs]
+        if self.program.inputs[0].layout == "NHWC":
+            arrays[0] = arrays[0].transpose(0, 2, 3, 1)
+        self._set([np.ascontiguousarray(array) for array in arrays])
+
+    def _checked(self):
         arrays = self._get()
         for port, array in zip(self.program.outputs, arrays, strict=True):
             if array.shape != port.shape or array.dtype != port.dtype:
@@ -78,7 +112,7 @@ class LoadedProgram(ABC):
                     f"{self.program.file} returned {array.dtype} {list(array.shape)} for '{port.name}'; "
                     f"its manifest says {port.dtype} {list(port.shape)}"
                 )
-        return arrays[0], arrays[1] if self.program.takes_level else None
+        return arrays
 
     @abstractmethod
     def _set(self, arrays: list[np.ndarray]) -> None:
