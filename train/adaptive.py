@@ -16,10 +16,12 @@ class Moves:
 
     touched: by gated layer, the channels that any batch opened so far; bool (C,).
     held: whether entries of closed channels are put back; else each batch moves everything that has a gradient.
+    counted: whether `distance` will be asked for.
     """
 
-    def __init__(self, network, optimizer, held=True):
+    def __init__(self, network, optimizer, held=True, counted=False):
         self.network, self.optimizer, self.held = network, optimizer, held and bool(network.gates)
+        self.counted = counted
         parameters = dict(network.body.named_parameters())
         device = next(iter(parameters.values())).device
         sizes = {name: gate.out_channels for name, gate in network.gates.items()}
@@ -59,11 +61,16 @@ class Moves:
         for name, mask in opened.items():
             self.touched[name] |= mask
         whole = {name for name, mask in opened.items() if mask.all()}
-        self._count(level, (), 1)
+        if self.counted:
+            self._count(level, (), 1)
         for form, pairs in self.kept[level].items():
+            moved = all(axis is None or axis[0] in whole for axis in form)
+            if moved and not self.counted:
+                continue
             mask = form_mask(form, opened)
-            self._count(level, form, mask.double())
-            if not all(axis is None or axis[0] in whole for axis in form):
+            if self.counted:
+                self._count(level, form, mask.double())
+            if not moved:
                 for tensor, old in pairs:
                     torch.where(mask, tensor, old, out=tensor)
 
@@ -100,5 +107,6 @@ def form_mask(form, opened):
         if axis is not None:
             layer, each = axis
             shape = [-1 if i == j else 1 for j in range(len(form))]
-            mask = mask & opened[layer].repeat_interleave(each, -1).view(*some.shape[:-1], *shape)
+            entries = opened[layer] if each == 1 else opened[layer].repeat_interleave(each, -1)
+            mask = mask & entries.view(*some.shape[:-1], *shape)
     return mask

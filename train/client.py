@@ -116,7 +116,7 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan, control=
         momentum=plan.momentum,
         weight_decay=plan.weight_decay,
     )
-    moves = Moves(network, optimizer, plan.adaptive_gradient)
+    moves = Moves(network, optimizer, plan.adaptive_gradient, counted=plan.algorithm == "scaffold")
     levels = LevelStatistics(network, plan.adaptive_gradient)
     sliced = plan.sliced and plan.adaptive_gradient and bool(network.gates) and device.type == "cpu"
     forward = SlicedForward(network) if sliced else network

@@ -122,6 +122,7 @@ class LocalEngine:
     def __init__(self, build, data, parts, precision, workers=1):
         torch.set_num_threads(1)
         self.pool = self.trainer = None
+        self.workers = workers
         self.test_count = len(data.test_labels)
         if workers == 1:
             self.trainer = Trainer(build(), data, parts, precision)
@@ -171,10 +172,10 @@ class LocalEngine:
                 yield getattr(self.trainer, method)(*each)
             return
         with no_interrupts():  # a worker starts when a task is submitted
-            futures = [self.pool.submit(run_task, method, each) for each in arguments]
+            futures = [self.pool.submit(run_tasks, method, part) for part in portions(arguments, self.workers)]
         try:
             for future in futures:
-                yield future.result()
+                yield from future.result()
         except BrokenProcessPool as error:
             raise FedgateError("a worker process died (out of memory?); continue with --resume") from error
 
@@ -218,5 +219,16 @@ def exit_with_parent():
     os._exit(1)
 
 
-def run_task(method, arguments):
-    return getattr(_trainer, method)(*arguments)
+def portions(tasks, workers):
+    """Tasks in portions for workers to fetch, ever smaller ones, so that all workers end at about the same time.
+
+    What the tasks of a portion have in common, such as the weights that they start from, travels once.
+    """
+    while tasks:
+        count = -(-len(tasks) // (4 * workers))
+        yield tasks[:count]
+        tasks = tasks[count:]
+
+
+def run_tasks(method, portion):
+    return [getattr(_trainer, method)(*arguments) for arguments in portion]

@@ -3,13 +3,15 @@
 A gate decides from its layer's input alone, so what a batch opens is known before the convolution runs. A channel that
 is closed for every sample contributes zeros to what follows, and its filter, norm and gate row get a gradient of zero:
 leaving it out changes no gradient, only the order of floating-point sums. What it does change is the running
-statistics, which a closed channel keeps here; so does the adaptive gradient, and only with it is this used.
+statistics, which a channel that is left out keeps; with the adaptive gradient every closed one does, and only with it
+is this used. Which channels are left out follows from shapes and masks alone, so that every run does the same.
 
 The weights stay whole: a layer takes the rows and columns that it needs, and autograd puts the gradients back where
 they belong. A narrow result goes to the next layer as it is wherever the operations between them work on each channel
 by itself, is added to a whole one in place of its channels, and is widened before anything else.
 """
 
+import math
 import operator
 from typing import NamedTuple
 
@@ -26,8 +28,11 @@ NARROW = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Identity
           F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, "relu", "relu_", "mean")  # fmt: skip
 IN_PLACE = (operator.iadd, "add_")
 ADDS = (operator.add, torch.add, "add", *IN_PLACE)
-# Above this share of open channels a layer computes them all: at 0.9 small networks gain nothing, wide ones 15 %.
-MOST_OPEN = 0.9
+# When a layer leaves channels out, by benchmarks/sliced_training.py on a CPU with AVX2. Convolutions are slow
+# at odd widths (17 of 32 channels take longer than 24), and oneDNN compiles kernels for every new one, in milliseconds.
+WIDTHS = 8  # so it computes a multiple of this, or of a sixteenth of its channels
+MOST_OPEN = 0.9  # all, above this share of them: at 0.9 small networks gain nothing, wide ones 15 %
+LEAST_SAVED = 500_000  # all, where that saves fewer multiply-adds a batch: gathering weights would cost more
 
 
 class Narrow(NamedTuple):
@@ -78,10 +83,7 @@ def sliced_unit(unit, x):
     if unit.gate is not None:
         s = salience(x)
         pi = unit.gate.choose(s if inputs is None else widen(inputs._replace(value=s)), unit.level)
-        opened = unit.gate.open.any(0)
-        if opened.sum() <= MOST_OPEN * len(opened):
-            rows = opened.nonzero().flatten()
-            rows = rows if len(rows) else rows.new_zeros(1)  # a dead layer keeps one channel, times zero
+        rows = computed(unit.gate.open.any(0), channel_macs(unit.conv, x))
     conv = unit.conv
     weight = take(conv.weight, rows, None if inputs is None else inputs.channels)
     y = F.conv2d(x, weight, of(conv.bias, rows), conv.stride, conv.padding, conv.dilation)
@@ -92,6 +94,23 @@ def sliced_unit(unit, x):
     if rows is None:
         return y * pi[:, :, None, None].to(y.dtype)
     return Narrow(y * pi.index_select(1, rows)[:, :, None, None].to(y.dtype), rows, unit.gate.out_channels)
+
+
+def computed(opened, macs):
+    """The channels to compute, int64 (c,): the open ones of `opened`, bool (C,), and closed ones up to a good width.
+
+    macs: multiply-adds of one channel in this batch. None: all C.
+    """
+    step = max(WIDTHS, -(-len(opened) // 16))
+    count = max(1, -(-int(opened.sum()) // step)) * step
+    if count > MOST_OPEN * len(opened) or (len(opened) - count) * macs < LEAST_SAVED:
+        return None
+    return opened.sort(descending=True, stable=True).indices[:count]
+
+
+def channel_macs(conv, x):
+    """Multiply-adds of one output channel of a convolution that reads x (N, C, H, W)."""
+    return x.numel() * math.prod(conv.kernel_size) // math.prod(conv.stride)
 
 
 def sliced_norm(norm, y, rows):

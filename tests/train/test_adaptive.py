@@ -109,7 +109,7 @@ def test_momentum_and_distance_of_closed_channels_rest(digits, momentum):
     network = network_of()
     network.train()
     optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum, weight_decay=0.1)
-    moves, counted, speed, distance = Moves(network, optimizer), {}, {}, {}
+    moves, counted, speed, distance = Moves(network, optimizer, counted=True), {}, {}, {}
     rng = np.random.default_rng(0)
     for step in range(4):
         lr = optimizer.param_groups[0]["lr"] = 0.1 / (1 + step)

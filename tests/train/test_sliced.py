@@ -13,7 +13,13 @@ from fedgate.device_runtime import macs
 from fedgate.train.client import train_locally
 from fedgate.train.models import build
 from fedgate.train.network import build_network, gate_network, network_tensors
-from fedgate.train.sliced import SlicedForward
+from fedgate.train.sliced import LEAST_SAVED, MOST_OPEN, WIDTHS, SlicedForward, computed
+
+
+@pytest.fixture(autouse=True)
+def however_small(monkeypatch):
+    """Layers leave channels out in networks as small as a test's, too."""
+    monkeypatch.setattr("fedgate.train.sliced.LEAST_SAVED", 0)
 
 
 class Odd(nn.Module):
@@ -175,3 +181,28 @@ def test_local_training_is_the_same_with_and_without(digits, levels):  # noqa: F
         assert (result.touched[layer] == touched).all()
         assert (result.salience.opened[layer] == expected.salience.opened[layer]).all()
     assert result.loss == pytest.approx(expected.loss, rel=1e-4) and result.accuracy == expected.accuracy
+
+
+@pytest.mark.parametrize("width", [1, 7, 8, 16, 40, 64, 256, 500])
+def test_computed_channels_hold_the_open_ones_and_have_a_good_width(width):
+    rng = torch.Generator().manual_seed(width)
+    for count in range(0, width + 1, max(1, width // 32)):
+        opened = torch.zeros(width, dtype=torch.bool)
+        opened[torch.randperm(width, generator=rng)[:count]] = True
+        rows = computed(opened, LEAST_SAVED)
+        step = max(WIDTHS, -(-width // 16))
+        wanted = next(n for n in range(step, width + step + 1, step) if n >= count)
+        if wanted > MOST_OPEN * width:
+            assert rows is None
+        else:
+            assert len(rows) == wanted == len(set(rows.tolist()))
+            assert set(opened.nonzero().flatten().tolist()) <= set(rows.tolist())
+
+
+def test_a_layer_that_would_save_little_computes_all_its_channels(monkeypatch):
+    monkeypatch.setattr("fedgate.train.sliced.LEAST_SAVED", LEAST_SAVED)
+    opened = torch.arange(64) < 32
+    assert computed(opened, LEAST_SAVED // 32) is not None and computed(opened, LEAST_SAVED // 32 - 1) is None
+    network, x = make("vgg11", densities=(0.5,))
+    with monkeypatch.context() as patch:
+        assert convolved(SlicedForward(network), x[:2], patch) == convolved(network, x[:2], patch)
