@@ -5,6 +5,7 @@ device, runs the same command there, and returns the JSON document that the comm
 """
 
 import importlib
+from pathlib import Path
 
 import click
 
@@ -29,14 +30,14 @@ def open_target(text: str, python: str = "python3"):
     return importlib.import_module(KINDS[kind], __name__).open_target(rest, python)
 
 
-def elsewhere() -> dict | None:
+def elsewhere(out: Path | None = None) -> dict | None:
     """Run the click command that is being executed on its --target; None if that is this machine.
 
-    Every option that the user gave travels along; a `click.Path` is copied to the device. Raises `FedgateError` with
-    what failed there, or on the way.
+    Every option that the user gave travels along; a `click.Path` is copied to the device. out: where the files go that
+    the command writes, for one that has --out. Raises `FedgateError` with what failed there, or on the way.
     """
     context = click.get_current_context()
-    request = request_of(context)
+    request = request_of(context, out)
     target = open_target(context.params["target"], context.params["python"])
     if target is None:
         if any(isinstance(value, str) and value.startswith(ON_DEVICE) for _, value in request.given):

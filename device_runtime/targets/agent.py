@@ -29,6 +29,7 @@ NEEDED = ("click", "numpy", "rich", "safetensors", "PIL")
 ENGINES = ("ai_edge_litert", "tflite_runtime", "executorch", "onnxruntime")
 CHUNK = 1 << 20
 LONGEST_OUTPUT = 1 << 26
+PRINTED = "printed.json"
 STALE = 7 * 24 * 3600  # seconds after which a copy that never came to its end is dropped
 
 
@@ -49,7 +50,7 @@ def main(nonce, stdin, stdout):
             if not line:
                 return
             request = json.loads(line.decode("ascii"))
-            actions = {"put": put, "run": run, "list": list_files, "get": get}
+            actions = {"put": put, "run": run, "list": list_files, "get": get, "drop": drop}
             actions[request.pop("do")](root, stdin, stdout, answer, **request)
     except AgentError as error:
         answer({"error": str(error)})
@@ -178,11 +179,17 @@ def drop_stale(root):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def run(root, stdin, stdout, answer, arguments, environment, code):
+def run(root, stdin, stdout, answer, arguments, environment, code, out=None):
     """Run `python -m fedgate ARGUMENTS`; answers with lines of its stderr as they come, then status and stdout.
 
-    Where the connection ends, so does the command: as by Ctrl-C, so that what can be resumed is left to be.
+    Where the connection ends, so does the command: as by Ctrl-C, so that what can be resumed is left to be. out: the
+    folder that the command makes. What it printed is kept in there until that is fetched: a command that had come to
+    its end when the connection was lost is not run again.
     """
+    printed = out and os.path.join(out, PRINTED)
+    if out and os.path.isfile(printed):
+        with open(printed, encoding="utf-8") as file:
+            return answer({"status": 0, "stdout": file.read()})
     environment = dict(os.environ, PYTHONUTF8="1", PYTHONPATH=code, **environment)
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-m", "fedgate", *arguments]
@@ -210,6 +217,10 @@ def run(root, stdin, stdout, answer, arguments, environment, code):
         status = child.wait()
     finally:
         stop(child)
+    if out and status == 0:
+        with open(printed + ".part", "wb") as file:
+            file.write(output)
+        os.replace(printed + ".part", printed)
     answer({"line": line.decode("utf-8", "replace")})
     answer({"status": status, "stdout": output.decode("utf-8", "replace")})
 
@@ -225,13 +236,14 @@ def stop(child):
 
 
 def list_files(root, stdin, stdout, answer, folder):
-    """The plain files of a folder, [[name, bytes, sha256]]."""
+    """The plain files of a folder: name, bytes, sha256."""
     found = []
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
-        if os.path.isfile(path) and not os.path.islink(path):
+        if name != PRINTED and os.path.isfile(path) and not os.path.islink(path):
             with open(path, "rb") as file:
-                found.append([name, os.path.getsize(path), hashlib.sha256(file.read()).hexdigest()])
+                content = file.read()
+            found.append({"name": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
     answer({"files": found})
 
 
@@ -242,6 +254,13 @@ def get(root, stdin, stdout, answer, path):
     answer({"bytes": len(content)})
     stdout.write(content)
     stdout.flush()
+
+
+def drop(root, stdin, stdout, answer, folder):
+    """Remove a folder of the cache."""
+    if os.path.dirname(folder) == root:
+        shutil.rmtree(folder, ignore_errors=True)
+    answer({})
 
 
 def free(folder):

@@ -1,11 +1,13 @@
 """A machine with a Python and an engine, at the other end of a session: what is brought there, and what runs there."""
 
+import hashlib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..bundle import Bundle, load_bundle
-from ..errors import FedgateError
+from ..checks import canonical_json
+from ..errors import FedgateError, UsageError
 from .kernel import provide
 from .package import package_files
 from .request import Request
@@ -71,7 +73,15 @@ class RemoteTarget:
         if there["without_skip"]:
             say(f"without skip programs: {there['without_skip']}")
         place = {path: self._copy(path) for path in dict.fromkeys(request.inputs())}
-        arguments = [request.command, "--json", *request.words(place), "--", there["bundle"]]
+        words = request.words(place)
+        out = None
+        if request.out is not None:
+            refuse_taken(request.out)
+            # the same command finds the same folder, and goes on in it
+            key = canonical_json([request.command, there["bundle"], words])
+            out = f"{self._session.facts.cache}/out-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+            words.append(f"--out={out}")
+        arguments = [request.command, "--json", *words, "--", there["bundle"]]
         environment = {"FEDGATE_KERNELS": there["kernels"]} if there["kernels"] else {}
         last = []
 
@@ -80,8 +90,12 @@ class RemoteTarget:
             if not line.startswith("fedgate: "):
                 say(line)
 
-        status, output = self._session.run(arguments, environment, there["code"], relay)
-        return parse_result(request.command, status, output, "".join(last), self._session.name)
+        status, output = self._session.run(arguments, environment, there["code"], relay, out)
+        result = parse_result(request.command, status, output, "".join(last), self._session.name)
+        if out is None:
+            return result
+        self._session.fetch(out, request.out)
+        return here_for_there(result, out, str(request.out))
 
     def _copy(self, path: Path) -> str:
         """A file or a folder of the user's, there. Its name stays here, but for the names inside a folder."""
@@ -118,6 +132,22 @@ def folder_files(folder: Path) -> dict[str, Path]:
     if not files:
         raise FedgateError(f"{folder} has no files")
     return files
+
+
+def refuse_taken(out: Path) -> None:
+    """Raise a `UsageError` where the folder for what a command writes is in use."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} exists: choose another --out")
+
+
+def here_for_there(result: dict, there: str, here: str) -> dict:
+    """The result, with the places of what was fetched as they are here."""
+    moved = {
+        key: here + value.removeprefix(there)
+        for key, value in result.items()
+        if isinstance(value, str) and value.startswith(f"{there}/")
+    }
+    return result | moved
 
 
 def say(line: str) -> None:

@@ -46,8 +46,8 @@ class Request:
     """One command for a target.
 
     options: every option by its parameter's name, as the command got it. given: (flag, value) of those that the user
-    set; True for a flag alone, a `Path` for a file or folder that has to be copied. out: where the user wants what the
-    command writes, for a command that has --out.
+    set; True for a flag alone, a `Path` for a file or folder that has to be copied. out: the folder here for what
+    the command writes, where it has an --out.
     """
 
     command: str
@@ -75,8 +75,11 @@ class Request:
         return words
 
 
-def request_of(context: click.Context) -> Request:
-    """The request that a command's own click context describes; it has `target_options` and an argument `bundle`."""
+def request_of(context: click.Context, out: Path | None = None) -> Request:
+    """The request that a command's own click context describes; it has `target_options` and an argument `bundle`.
+
+    out: where what it writes goes here; its own --out is not among the options.
+    """
     local = {"target", "python", "as_json", "bundle", "out"}
     options = {name: value for name, value in context.params.items() if name not in local}
     given = []
@@ -92,5 +95,4 @@ def request_of(context: click.Context) -> Request:
         for item in value if isinstance(value, tuple) else (value,):
             here = isinstance(parameter.type, click.Path) and not str(item).startswith(ON_DEVICE)
             given.append((flag, Path(item) if here else item))
-    out = context.params.get("out")
-    return Request(context.command.name, Path(context.params["bundle"]), options, tuple(given), out and Path(out))
+    return Request(context.command.name, Path(context.params["bundle"]), options, tuple(given), out)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ..checks import Fields, parse_json
 from ..errors import FedgateError
-from ..storage import sha256_file
+from ..manifest import plain_name
+from ..storage import sha256_file, write_file
 from .agent import ENGINES, NEEDED
 
 # The one command line that a remote shell sees, whatever the user's files are called. A folder in the home that is
@@ -20,6 +21,8 @@ from .agent import ENGINES, NEEDED
 BOOTSTRAP = "import sys;del sys.path[0];n=int(sys.stdin.buffer.readline());exec(sys.stdin.buffer.read(n))"
 LONGEST_LINE = 2**27
 MOST_NOISE = 2**20  # bytes that a login script may print before us
+MOST_FILES = 100
+LARGEST_FILE = 2**30
 CHUNK = 2**20
 
 
@@ -33,11 +36,12 @@ class LostConnectionError(FedgateError):
 
 @dataclass(frozen=True)
 class Facts:
-    """What the agent says of its machine: the modules that it lacks of those we need, and the engines that it has."""
+    """What the agent says of its machine; `missing`: modules that it lacks of those we need; `cache`: its folder."""
 
     python: tuple[int, ...]
     executable: str
     machine: str
+    cache: str
     missing: tuple[str, ...]
     engines: tuple[str, ...]
 
@@ -98,10 +102,20 @@ class Session:
         return self._text(answer, "path"), sum(listed[index][1] for index in missing)
 
     def run(
-        self, arguments: Sequence[str], environment: Mapping[str, str], code: str, say: Callable[[str], None]
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        code: str,
+        say: Callable[[str], None],
+        out: str | None = None,
     ) -> tuple[int, str]:
-        """Run `python -m fedgate ARGUMENTS` there: its exit status and stdout; `say` gets each line of its stderr."""
-        answer = self.ask("run", arguments=list(arguments), environment=dict(environment), code=code)
+        """Run `python -m fedgate ARGUMENTS` there: its exit status and stdout; `say` gets each line of its stderr.
+
+        out: the folder there which the command makes. If it has made it whole before, and nobody fetched that, what it
+        printed then is returned.
+        """
+        request = {"arguments": list(arguments), "environment": dict(environment), "code": code, "out": out}
+        answer = self.ask("run", **request)
         while "status" not in answer:
             text = printable(self._text(answer, "line"))
             if text:
@@ -111,7 +125,22 @@ class Session:
             raise self._nonsense()
         return answer["status"], self._text(answer, "stdout")
 
-    def get(self, path: str, length: int, digest: str) -> bytes:
+    def fetch(self, folder: str, here: Path) -> None:
+        """Bring the plain files of a folder there into `here`, each whole, and remove the folder there."""
+        files = self.ask("list", folder=folder).get("files")
+        if not isinstance(files, list) or len(files) > MOST_FILES:
+            raise self._nonsense()
+        try:
+            here.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FedgateError(f"cannot write {here}: {error.strerror or error}") from error
+        for item in files:
+            fields = Fields(item, f"a file on {self.name}")
+            name, length = plain_name(fields.text("name")), fields.whole("bytes", 0, LARGEST_FILE)
+            write_file(here / name, self._get(f"{folder}/{name}", length, fields.sha256("sha256")))
+        self.ask("drop", folder=folder)
+
+    def _get(self, path: str, length: int, digest: str) -> bytes:
         """The content of a file there, which must have this length and SHA-256."""
         if self.ask("get", path=path).get("bytes") != length:
             raise FedgateError(f"{printable(path)} on {self.name} changed while it was fetched")
@@ -201,6 +230,7 @@ def parse_facts(answer: dict, name: str) -> Facts:
         python=fields.wholes("python", (3, 3), 0, 1000),
         executable=fields.text("executable", 4096),
         machine=fields.text("machine"),
+        cache=fields.text("cache", 4096),
         missing=tuple(answer["missing"]),
         engines=tuple(answer["engines"]),
     )

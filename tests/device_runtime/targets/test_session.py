@@ -27,7 +27,7 @@ from fedgate.device_runtime.targets.session import (
     parse_facts,
 )
 
-FACTS = Facts((3, 11, 2), "/usr/bin/python3", "aarch64", (), ("ai_edge_litert",))
+FACTS = Facts((3, 11, 2), "/usr/bin/python3", "aarch64", "/c", (), ("ai_edge_litert",))
 
 
 @pytest.fixture
@@ -163,6 +163,23 @@ def test_output_and_status_come_as_they_are(session, tmp_path):
     assert lines == ["one", "two", "\\x1b[31mthree"]
 
 
+def test_what_a_command_wrote_is_fetched_once_it_has_ended(session, cache, tmp_path):
+    (tmp_path / "fedgate").mkdir()
+    (tmp_path / "fedgate" / "__main__.py").write_text(
+        "import os, pathlib, sys\nout = pathlib.Path(sys.argv[1])\n(out / 'work').mkdir(parents=True)\n"
+        "(out / 'a.bin').write_bytes(os.urandom(3_000_000))\n(out / 'link').symlink_to('/etc/passwd')\nprint('{}')"
+    )
+    first = session()
+    out = f"{first.facts.cache}/out-1"
+    assert first.run([out], {}, str(tmp_path), print, out) == (0, "{}\n")
+    written = (Path(out) / "a.bin").read_bytes()
+    first.close()  # lost before anything was fetched: the command has ended, and is not run again
+    second = session()
+    assert second.run([out], {}, str(tmp_path), print, out) == (0, "{}\n")
+    second.fetch(out, tmp_path / "here")
+    assert contents(tmp_path / "here") == {"a.bin": written} and not Path(out).exists()
+
+
 def test_a_far_side_that_is_none_of_ours():
     for command, text in (
         ([sys.executable, "-c", "print('{}')"], "closed"),
@@ -177,9 +194,9 @@ def test_the_agent_is_read_by_a_python_that_is_too_old():
     """So that it can say so: 3.6 is the oldest that any device still has."""
     ast.parse(Path(agent.__file__).read_text(), feature_version=(3, 6))
     with pytest.raises(FedgateError, match=r"^pi: /usr/bin/python3 is Python 3\.9\.2; name a 3\.11 or newer"):
-        check("pi", Facts((3, 9, 2), "/usr/bin/python3", "aarch64", ("numpy",), ()))
+        check("pi", Facts((3, 9, 2), "/usr/bin/python3", "aarch64", "/c", ("numpy",), ()))
     with pytest.raises(FedgateError, match=r"lacks numpy, Pillow, ai-edge-litert; .*: pip install numpy Pillow ai"):
-        check("pi", Facts((3, 11, 2), "/usr/bin/python3", "aarch64", ("numpy", "PIL"), ()))
+        check("pi", Facts((3, 11, 2), "/usr/bin/python3", "aarch64", "/c", ("numpy", "PIL"), ()))
     check("pi", FACTS)
 
 
@@ -202,7 +219,14 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
-HELLO = {"python": [3, 11, 2], "executable": "/p", "machine": "m", "missing": [], "engines": ["executorch"]}
+HELLO = {
+    "python": [3, 11, 2],
+    "executable": "/p",
+    "machine": "m",
+    "cache": "/c",
+    "missing": [],
+    "engines": ["executorch"],
+}
 
 
 @given(st.binary() | JSON.map(lambda value: canonical_json(value).encode()))
