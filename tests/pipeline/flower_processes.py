@@ -16,14 +16,15 @@ SMALL = ["--clients", "4", "--partition", "dirichlet:0.3"]
 class Processes:
     """host: the SuperLink's address. prefix: a process's name -> what its command begins with (ip netns exec NAME)."""
 
-    def __init__(self, folder, nodes=4, host="127.0.0.1", prefix=lambda name: []):
+    def __init__(self, folder, nodes=4, host="127.0.0.1", prefix=lambda name: [], hosts=()):
         self.folder, self.prefix, self.started = Path(folder), prefix, {}
         with socket.socket() as free:
             free.bind(("", 0))
             self.port = free.getsockname()[1]
         self.address, self.host = f"{host}:{self.port}", host
         names = [word for client in range(nodes) for word in ("--node", f"client-{client}")]
-        self.call(["flower", "keys", "keys", "--host", host, *names])
+        more = [word for each in (host, *hosts) for word in ("--host", each)]
+        self.call(["flower", "keys", "keys", *more, *names], stdout=subprocess.DEVNULL)
 
     def call(self, arguments, name="server", **options):
         return subprocess.run([*self.prefix(name), *FEDGATE, *arguments], cwd=self.folder, check=True, **options)

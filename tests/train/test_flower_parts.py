@@ -22,8 +22,7 @@ from fedgate.train.flower import fleet, messages
 from fedgate.train.flower.keys import make_keys, private_key, registered_nodes
 from fedgate.train.flower.superlink import is_loopback, make_app
 from fedgate.train.flower.torch_learner import local_plan_of
-from fedgate.train.flower.worker import Worker
-from fedgate.train.local_engine import TaskResult
+from fedgate.train.flower.worker import Trained, Worker
 
 PLAN = LocalPlan(densities=(0.5, 1.0), epochs=1, batch_size=8, lr=0.1, seed=2**62 + 1)
 TASK = messages.Task(
@@ -133,21 +132,17 @@ class Counts:
     """A learner without torch: its weights are the round's number."""
 
     def __init__(self, document, client, trunk):
-        self.spec = messages.Task(client, document, {}, 0, "", None)
+        self.seen = []
 
-    def train(self, client, download, held, spec, plan, state):
-        self.seen, self.public = (held, state), {"w": np.full(2, spec.base_round, np.float32)}
-        return TaskResult(client, b"blob", {"own": np.array([spec.base_round])}, 0.0, 0.0, 0.0, 0.0)
-
-    def held(self):
-        return self.public
+    def train(self, task, download, held, state):
+        self.seen.append((held, state))
+        weights = {"w": np.full(2, task.base_round, np.float32)}
+        figures = dict.fromkeys(messages.FIGURES, 0.0)
+        return Trained(b"blob", {"own": np.array([task.base_round])}, weights, figures)
 
 
 def test_a_client_keeps_rounds_until_the_server_names_a_later_one(tmp_path):
     worker = Worker(3, tmp_path, "test", Counts)
-    worker.learner_of = lambda task, trunk: learner
-    learner = Counts({}, 3, None)
-    learner.spec = dataclasses.make_dataclass("Spec", ["run", "base_round", "base_hash"])("abc", 0, "")
 
     def ask(round_, held):
         task = dataclasses.replace(TASK, base_round=round_, held=held)
@@ -156,9 +151,10 @@ def test_a_client_keeps_rounds_until_the_server_names_a_later_one(tmp_path):
     def kept():
         return sorted(int(path.stem[6:]) for path in tmp_path.glob("abc/round-*"))
 
-    assert "loss" in ask(0, None) and learner.seen == (None, {})
+    assert "loss" in ask(0, None) and worker.learner.seen.pop() == (None, {})
     assert "loss" in ask(1, 0) and kept() == [0, 1]
-    assert learner.seen[0]["w"].tolist() == [0, 0] and learner.seen[1]["own"].tolist() == [0]
+    held, state = worker.learner.seen.pop()
+    assert held["w"].tolist() == [0, 0] and state["own"].tolist() == [0]
     ask(2, 0)  # the update to 1 was not used
     assert kept() == [0, 1, 2]
     ask(3, 2)

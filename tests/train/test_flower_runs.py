@@ -1,6 +1,7 @@
 """Runs whose clients are nodes of a SuperLink, against the same runs with the local engine."""
 
 import _thread
+import dataclasses
 import json
 import threading
 
@@ -76,8 +77,8 @@ def test_errors_and_garbage_are_refused_updates(tmp_path, monkeypatch):
 
     class Garbage(TorchLearner):
         def train(self, *arguments):
-            result = super().train(*arguments)
-            return type(result)(**{**vars(result), "blob": result.blob[:-9]})
+            trained = super().train(*arguments)
+            return dataclasses.replace(trained, blob=trained.blob[:-9])
 
     strange = [("[1]", {}), ("{", {"update": b""}), ('{"lacks": "a joke"}', {}), ('{"loss": 1e999}', {"update": b"x"})]
 
@@ -102,13 +103,13 @@ def test_a_node_that_dies_and_comes_back_in_a_round_is_asked_again(tmp_path, mon
     died = []
 
     class Dies(TorchLearner):
-        def train(self, client, download, held, spec, plan, state):
-            if spec.base_round == 1 and not died:
-                died.append(client)
+        def train(self, task, download, held, state):
+            if task.base_round == 1 and not died:
+                died.append(task.client)
                 node.closing.set()  # no more heartbeats, and its place is not given back: as kill -9 leaves it
                 threading.Timer(0.5, nodes.join, (1,)).start()
                 raise SystemExit
-            return super().train(client, download, held, spec, plan, state)
+            return super().train(task, download, held, state)
 
     with federation(tmp_path, monkeypatch) as nodes:
         nodes.join(0)
@@ -127,11 +128,11 @@ def test_a_node_that_stays_away_has_dropped_out(tmp_path, monkeypatch):
 
 def test_a_superlink_that_is_started_anew_goes_on(tmp_path, monkeypatch, local):
     class Restarts(TorchLearner):
-        def train(self, client, download, held, spec, plan, state):
-            if spec.base_round == 1 and not restarts:
+        def train(self, task, download, held, state):
+            if task.base_round == 1 and not restarts:
                 restarts.append(threading.Thread(target=restart))
                 restarts[0].start()
-            return super().train(client, download, held, spec, plan, state)
+            return super().train(task, download, held, state)
 
     def restart():
         nodes.stop()
@@ -150,9 +151,9 @@ def test_a_superlink_that_is_started_anew_goes_on(tmp_path, monkeypatch, local):
 @pytest.mark.all
 def test_a_client_that_lost_its_files_gets_all_weights(tmp_path, monkeypatch, local):
     class Forgets(TorchLearner):
-        def train(self, client, download, held, spec, plan, state):
-            forgotten.append((spec.base_round, held is None))
-            result = super().train(client, download, held, spec, plan, state)
+        def train(self, task, download, held, state):
+            forgotten.append((task.base_round, held is None))
+            result = super().train(task, download, held, state)
             threading.Timer(0.1, forget).start()
             return result
 
@@ -173,9 +174,9 @@ def test_one_may_stop_and_resume(tmp_path, monkeypatch):
     """The process that trains is what a checkpoint is of; nodes may have gone further, and train a round again."""
 
     class Stops(TorchLearner):
-        def train(self, client, download, held, spec, plan, state):
-            result = super().train(client, download, held, spec, plan, state)
-            if spec.base_round == 1 and not stopped:
+        def train(self, task, download, held, state):
+            result = super().train(task, download, held, state)
+            if task.base_round == 1 and not stopped:
                 stopped.append(True)
                 _thread.interrupt_main()
             return result

@@ -14,6 +14,8 @@ from ..ingredients import check_data, expected_updates, make_network, prepare, r
 from ..local_engine import Trainer
 from ..network import load_tensors
 from ..run_directory import RunInfo
+from .messages import FIGURES
+from .worker import Trained
 
 PLAN_KINDS = JSON_KINDS | {int | None: int | None, bool: bool, int: int, str: str}
 
@@ -36,11 +38,11 @@ class TorchLearner:
         self.spec = expected_updates(info, network)
         self.trainer = Trainer(network, loaded, parts, info.resolved["precision"])
 
-    def train(self, client, download, held, spec, plan, state):
-        return self.trainer.train(client, download, held, spec, local_plan_of(plan), state)
-
-    def held(self):
-        return self.trainer.base
+    def train(self, task, download, held, state):
+        spec = dataclasses.replace(self.spec, base_round=task.base_round, base_hash=task.base_hash)
+        result = self.trainer.train(task.client, download, held, spec, local_plan_of(task.plan), state)
+        figures = {name: getattr(result, name) for name in FIGURES}
+        return Trained(result.blob, result.state, self.trainer.base, figures)
 
 
 def run_info(document):

@@ -1,20 +1,21 @@
 """What a client does with a task: train, and remember between rounds what the server believes it to hold.
 
-Nothing here knows Flower. What trains is a *learner*, made for a run when its first task comes:
+Nothing here knows Flower, nor torch. What trains is a *learner*, made for a run when its first task comes:
 
-    learner.spec                                                      the `UpdateSpec` of the run, but for its base
-    learner.train(client, download, held, spec, plan, state)          a `TaskResult`; the plan as a dict of its fields
-    learner.held()                                                    the weights that the last download led to
+    learner.train(task, download, held, state) -> `Trained`
 
-so that a learner without torch fits as well. What a client keeps lies in files, DIR/RUN/round-00012.safetensors: the
+of a `Task`, the download's blob, the weights and the arrays of its own that the client holds, None and {} for nothing.
+What a client keeps lies in files, DIR/RUN/round-00012.safetensors: the
 weights of that round as `public/NAME`, the client's own arrays as `state/NAME`. The server takes a client to hold a
 round once it has used the update to it, so rounds are kept until the server names a later one.
 """
 
-import dataclasses
 import logging
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tensors import read_tensors, unpack, write_tensors
@@ -23,6 +24,16 @@ from .messages import Answer, hello_answer, read_task, write_answer
 
 FORMAT = "fedgate-client"
 log = logging.getLogger("fedgate.node")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An update's blob; what the client keeps, and the weights that the download led to; figures for the log."""
+
+    blob: bytes
+    state: dict[str, np.ndarray]
+    held: dict[str, np.ndarray]
+    figures: dict[str, float]  # loss, accuracy, cpu_seconds, seconds
 
 
 class Worker:
@@ -67,16 +78,16 @@ class Worker:
                 return Answer(lacks="held")
             public, state = kept
         learner = self.learner_of(task, trunk)
-        spec = dataclasses.replace(learner.spec, base_round=task.base_round, base_hash=task.base_hash)
-        log.warning("run %s, round %d: training", spec.run, task.base_round + 1)
-        result = learner.train(self.client, blobs["download"], public, spec, task.plan, state)
-        remember(folder, task.base_round, learner.held(), result.state, task.held)
-        figures = {name: getattr(result, name) for name in ("loss", "accuracy", "cpu_seconds", "seconds")}
+        download, round_ = blobs["download"], task.base_round + 1
+        log.warning("run %s, round %d: training", folder.name, round_)
+        trained = learner.train(task, download, public, state)
+        remember(folder, task.base_round, trained.held, trained.state, task.held)
+        figures = trained.figures
         log.warning(
             "run %s, round %d: %d bytes down, %d up, loss %.3f, %.1f s",
-            *(spec.run, task.base_round + 1, len(blobs["download"]), len(result.blob), result.loss, result.seconds),
+            *(folder.name, round_, len(download), len(trained.blob), figures["loss"], figures["seconds"]),
         )
-        return Answer(result.blob, figures)
+        return Answer(trained.blob, figures)
 
     def learner_of(self, task, trunk):
         """The run's learner; another run's makes room for it."""
