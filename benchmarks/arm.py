@@ -1,8 +1,8 @@
 """What programs cost on the CPUs of Raspberry Pis: instructions executed by an emulated Cortex-A72 or A76.
 
-LiteRT runs the programs with one thread under qemu-user, in an arm64 root that `arm/make_root.sh` makes, and the
-plugin `arm/count.c` counts what an inference executes. These are counts of instructions, not times: caches, memory
-and instructions that issue together are not modelled, so nothing here is a Raspberry Pi's latency.
+LiteRT runs the programs with one thread under qemu-user, as `fedgate bench --target emulated:CPU` does for a bundle
+(device_runtime/targets/emulated). These are counts of instructions, not times: caches, memory and instructions that
+issue together are not modelled, so nothing here is a Raspberry Pi's latency.
 
     dense   the network without gates
     masked  gates on stock operators, nothing skipped
@@ -23,9 +23,6 @@ means over the images.
 
 import json
 import os
-import shutil
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +33,11 @@ import torch
 from calibrate import benchmark_images, calibrated, most_opened, slim_network
 
 from fedgate.device_runtime import macs
+from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.kernels.build import build
+from fedgate.device_runtime.targets.emulated.cpus import CPUS
+from fedgate.device_runtime.targets.emulated.emulator import COUNTS, Emulator
+from fedgate.device_runtime.targets.emulated.root import open_emulator
 from fedgate.export.eval_networks import dense_network, masked_network, static_network
 from fedgate.export.lowering import lower
 from fedgate.export.reference import EagerReference, fixed_masks
@@ -44,11 +45,8 @@ from fedgate.export.skip import kernel_layers, skip_network
 from fedgate.train.network import GatedNetwork, build_network
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PARTS = REPOSITORY / "benchmarks" / "arm"
-CPUS = ("cortex-a72", "cortex-a76")  # Raspberry Pi 4 and 5
 ROLES = ("dense", "static", "slim", "masked", "skip")
 SHAPE = (3, 32, 32)
-COUNTS = ("instructions", "vector_fma", "fma_2_lanes", "fma_scalar")  # as count.c writes them
 HEADS = {"instructions": 14, "vector FMA": 12, "/ dense": 9, "MACs": 12, "4 FMA / MAC": 13}  # and widths
 TOLERANCE = 1e-4
 
@@ -111,54 +109,19 @@ def plain(network):
     return Prepared(program, network, macs.total(macs.dense(network.layers)))
 
 
-# How it is measured: qemu-user, the plugin, and the guest's script.
-
-
-def make_root(folder):
-    """Make the arm64 root where it is missing; the script says in one line what it lacks."""
-    done = subprocess.run([PARTS / "make_root.sh", folder], env={**os.environ, "PYTHON": sys.executable})
-    if done.returncode != 0:
-        raise SystemExit(1)
-    return folder
-
-
-def make_plugin(folder):
-    """Compile the counting plugin for this machine, where it is missing or older than its source."""
-    source, library = PARTS / "count.c", folder / "count.so"
-    if not library.exists() or library.stat().st_mtime < source.stat().st_mtime:
-        if shutil.which("cc") is None:
-            raise click.ClickException("cc is missing: install a C compiler (Debian's package gcc)")
-        folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
-    return library
-
-
-def emulate(cpu, root, plugin, prepared, images):
+def emulate(emulator: Emulator, prepared, images):
     """Run a program on an emulated CPU, one inference an image.
 
     images: float32 (N, C, H, W). Returns the counts of each inference, int64 (N, 4) in the order of `COUNTS`, and its
-    outputs by name as `arm/guest.py` writes them. The root is told which CPU it has: one run at a time for a root.
+    outputs by name, with the same leading dimension.
     """
-    shutil.copy(root / "cpuinfo" / cpu, root / "proc" / "cpuinfo")
     inputs = {"args_0": np.ascontiguousarray(images.transpose(0, 2, 3, 1))[:, None]}  # (N, 1, H, W, C)
     if prepared.takes_level:
         inputs["args_1"] = np.zeros((len(images), 1), np.int32)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "program.tflite").write_bytes(prepared.program)
-        np.savez(folder / "inputs.npz", **inputs)
-        command = ["qemu-aarch64", "-cpu", cpu, "-L", root, "-plugin", f"file={plugin},out={folder / 'counts'}"]
-        for variable in (f"PYTHONPATH={root / 'wheels'}", "PYTHONHASHSEED=0", "OPENBLAS_NUM_THREADS=1"):
-            command += ["-E", variable]
-        command += [root / "usr" / "bin" / "python3.11", PARTS / "guest.py"]
-        command += [folder / "program.tflite", folder / "inputs.npz", folder / "outputs.npz"]
-        if prepared.delegate is not None:
-            command += ["--delegate", prepared.delegate]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise click.ClickException(f"the program failed on {cpu}:\n{done.stderr.strip()[-2000:]}")
-        counts = np.loadtxt(folder / "counts", dtype=np.int64, ndmin=2)
-        return counts, dict(np.load(folder / "outputs.npz"))
+        program = Path(name, "program.tflite")
+        program.write_bytes(prepared.program)
+        return emulator.count(program, inputs, prepared.delegate)
 
 
 def compare(role, prepared, outputs, images):
@@ -177,22 +140,25 @@ def compare(role, prepared, outputs, images):
 
 
 @click.command()
-@click.option("--cpu", "cpus", multiple=True, type=click.Choice(CPUS), default=CPUS, show_default=True)
+@click.option("--cpu", "cpus", multiple=True, type=click.Choice(list(CPUS)), default=list(CPUS), show_default=True)
 @click.option("--model", "models", multiple=True, default=("resnet32",), show_default=True)
 @click.option("--density", default=0.5, show_default=True)
 @click.option("--role", "roles", multiple=True, type=click.Choice(ROLES), default=ROLES, show_default=True)
 @click.option("--data", help="As in `fedgate train`; smooth noise without it, called synthetic.")
 @click.option("--images", "count", default=8, show_default=True, help="Inferences to count for each program.")
-@click.option("--root", type=click.Path(path_type=Path), help="The arm64 root; made below build/ without it.")
 @click.option("--quick", is_flag=True, help="The first CPU, no `masked`, two images.")
 @click.option("--json", "json_path", type=click.Path(), help="Write the rows here.")
-def main(cpus, models, density, roles, data, count, root, quick, json_path):
+def main(cpus, models, density, roles, data, count, quick, json_path):
     """Count the instructions of an inference on emulated ARM CPUs."""
     if quick:
         cpus, roles, count = cpus[:1], [role for role in roles if role != "masked"], 2
     torch.set_num_threads(1)
-    root = make_root((root or REPOSITORY / "build" / "arm64-root").resolve())
-    plugin = make_plugin(REPOSITORY / "build" / "arm")
+    # the runtime's version decides what is executed: the one that the project is tested with
+    os.environ.setdefault("PIP_CONSTRAINT", str(REPOSITORY / "constraints.txt"))
+    try:
+        emulators = [open_emulator(cpu, print) for cpu in cpus]
+    except FedgateError as error:
+        raise click.ClickException(str(error)) from error
     images, label = benchmark_images(data, SHAPE, 256)
     measured = images[:count].numpy()
     print(f"images: {label}; executed instructions of an inference, batch 1, one thread, LiteRT; not a latency")
@@ -202,10 +168,10 @@ def main(cpus, models, density, roles, data, count, root, quick, json_path):
     for model in models:
         for role in sorted(roles, key=ROLES.index):  # dense first: the others are told as ratios to it
             prepared = prepare(role, model, density, images)
-            for cpu in cpus:
-                counts, outputs = emulate(cpu, root, plugin, prepared, measured)
+            for emulator in emulators:
+                counts, outputs = emulate(emulator, prepared, measured)
                 compare(role, prepared, outputs, measured)
-                row = make_row(cpu, model, density, role, label, prepared, counts, outputs, rows)
+                row = make_row(emulator.cpu, model, density, role, label, prepared, counts, outputs, rows)
                 rows.append(row)
                 show(row)
     if json_path:

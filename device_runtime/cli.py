@@ -107,11 +107,13 @@ def bench(bundle, engine, role, level, density, threads, seconds, rounds, target
     """Measure the latency of a bundle's programs, batch 1, on this machine or on a --target.
 
     Programs take turns in one process, and are compared round by round with the dense program of the same engine.
+    On an emulated CPU the instructions of --rounds inferences are counted instead: no latency.
 
     \b
     Example:
       fedgate bench digits.fedgate --engine litert --threads 1
       fedgate bench digits.fedgate --target ssh:pi@raspberrypi --python venv/bin/python
+      fedgate bench digits.fedgate --target emulated:cortex-a72
     """
     from .bench import bench as bench_bundle
     from .bundle import load_bundle
@@ -121,9 +123,9 @@ def bench(bundle, engine, role, level, density, threads, seconds, rounds, target
     result = there or bench_bundle(load_bundle(bundle), engine, role, threads, level, density, rounds, seconds)
     if as_json:
         return _print_json(result)
-    from .tables import print_bench
+    from .tables import print_bench, print_counts
 
-    print_bench(result)
+    (print_counts if result.get("kind") == "counts" else print_bench)(result)
 
 
 def _print_json(value) -> None:

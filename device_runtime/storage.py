@@ -9,6 +9,11 @@ from pathlib import Path
 from .errors import FedgateError
 
 
+def user_cache() -> Path:
+    """The folder for what can be made again: ~/.cache/fedgate, or below XDG_CACHE_HOME."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fedgate")
+
+
 def read_file(path: Path) -> bytes:
     """The bytes of a file; `FedgateError` if it cannot be read."""
     try:

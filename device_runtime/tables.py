@@ -134,6 +134,34 @@ def print_bench(result: dict) -> None:
         out.print(f"too noisy to believe: {warning}")
 
 
+def print_counts(result: dict) -> None:
+    out = console()
+    out.print(", ".join(value for value in result["machine"].values() if value))
+    made = table(
+        *("program", "runtime", "role", "density", "instructions", "ratio to dense", "vector FMAs"),
+        *("other FMAs", "MACs asked", "executed"),
+        title=f"executed by an inference, batch 1, one thread, mean of {result['rows'][0]['inferences']}: "
+        "counts of an emulated CPU, NOT a latency",
+        right=6,
+    )
+    for row in result["rows"]:
+        made.add_row(
+            row["program"],
+            row["runtime"],
+            row["role"],
+            "" if row["density"] is None else f"{row['density']:g}",
+            f"{row['instructions']:,}",
+            "" if row["ratio_to_dense"] is None else f"{row['ratio_to_dense']:.3f}",
+            f"{row['vector_fma']:,}",
+            f"{row['fma_2_lanes'] + row['fma_scalar']:,}",
+            share(row["asked_macs"], row["dense_macs"]),
+            share(row["executed_macs"], row["dense_macs"]),
+        )
+    out.print(made)
+    for entry in result["skipped"]:
+        out.print(f"skipped {entry['program']}: {entry['reason']}")
+
+
 def share(macs: int, dense: int) -> str:
     """A count of MACs as a share of the dense network's."""
     return f"{macs / dense:.1%}" if dense else ""

@@ -24,6 +24,7 @@ import tempfile
 from pathlib import Path
 
 from ..errors import FedgateError, choose
+from ..storage import user_cache
 
 SOURCES = Path(__file__).parent
 # target -> (processor, compiler; None: CMake's choice)
@@ -43,8 +44,7 @@ def source_digest() -> str:
 
 def cache_folder(target: str = "host") -> Path:
     """Where the libraries of a target are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base, "fedgate", "kernels", f"{TARGETS[target][0]}-{source_digest()}")
+    return user_cache() / "kernels" / f"{TARGETS[target][0]}-{source_digest()}"
 
 
 def executorch_package() -> Path | None:

@@ -1,4 +1,4 @@
-"""Runs a LiteRT program inside the emulated root, one thread, and marks each inference for the plugin `count.c`.
+"""Runs a LiteRT program inside the arm64 root, one thread, and marks each inference for the plugin `count.c`.
 
     python3.11 guest.py PROGRAM.tflite INPUTS.npz OUTPUTS.npz [--delegate LIBRARY.so]
 
@@ -12,7 +12,6 @@ import ctypes
 import os
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, load_delegate
 
 
 class MacCounter:
@@ -34,11 +33,16 @@ class MacCounter:
         return None if self.library is None else self.library.fedgate_macs()
 
 
-def tensors(interpreter):
-    """The indices of a program's inputs and outputs by name. A runner that lives on would forbid `invoke`."""
-    runner = interpreter.get_signature_runner()
+def load(program, delegate):
+    """An interpreter, and the indices of its program's inputs and outputs by name."""
+    from ai_edge_litert.interpreter import Interpreter, load_delegate
+
+    delegates = [load_delegate(delegate)] if delegate else None
+    interpreter = Interpreter(program, num_threads=1, experimental_delegates=delegates)
+    interpreter.allocate_tensors()
+    runner = interpreter.get_signature_runner()  # gone on return: one that lives on would forbid `invoke`
     details = runner.get_input_details(), runner.get_output_details()
-    return [{name: detail["index"] for name, detail in of.items()} for of in details]
+    return interpreter, *({name: detail["index"] for name, detail in of.items()} for of in details)
 
 
 def main():
@@ -48,11 +52,7 @@ def main():
     parser.add_argument("outputs")
     parser.add_argument("--delegate")
     arguments = parser.parse_args()
-
-    delegates = [load_delegate(arguments.delegate)] if arguments.delegate else None
-    interpreter = Interpreter(arguments.program, num_threads=1, experimental_delegates=delegates)
-    interpreter.allocate_tensors()
-    places, results = tensors(interpreter)
+    interpreter, places, results = load(arguments.program, arguments.delegate)
     counter = MacCounter(arguments.delegate)
 
     inputs = dict(np.load(arguments.inputs))
