@@ -126,6 +126,7 @@ class TrainConfig:
             raise UsageError("--drop-out and --garbage are shares of all clients: together at most 1")
         for name, low, high in (
             ("clients", 1, 100_000),
+            ("width", 1e-3, 16.0),
             ("rounds", 1, 1_000_000),
             ("local_epochs", 1, 10_000),
             ("batch_size", 1, 1_000_000),
@@ -187,16 +188,21 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, text):
-        """The inverse of `to_json`; anything else is a `UsageError`."""
+        """The inverse of `to_json`; anything else is a `UsageError`.
+
+        An option that is missing, as it was added to fedgate after the text was written, has its default: how it was
+        before. One that is unknown, of a later fedgate, is refused.
+        """
         try:
             fields = json.loads(text)
-            known = {field.name for field in dataclasses.fields(cls)}
-            if set(fields) != known:
-                odd = sorted(set(fields) ^ known)
-                raise UsageError(f"the configuration lacks or does not know: {', '.join(odd)}")
-            for name, kind in typing.get_type_hints(cls).items():
-                if not isinstance(fields[name], JSON_KINDS.get(kind, kind)):
-                    raise TypeError(f"{name} is {fields[name]!r}")
+            kinds = typing.get_type_hints(cls)
+            if not isinstance(fields, dict):
+                raise TypeError("it is no object")
+            if unknown := sorted(fields.keys() - kinds.keys()):
+                raise UsageError(f"the configuration has unknown options: {', '.join(unknown)}")
+            for name, value in fields.items():
+                if not isinstance(value, JSON_KINDS.get(kinds[name], kinds[name])):
+                    raise TypeError(f"{name} is {value!r}")
             return cls(**fields)
         except (ValueError, TypeError) as error:
             raise UsageError(f"the configuration is damaged: {error}") from error

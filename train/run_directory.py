@@ -137,10 +137,17 @@ class RunDirectory:
                 checkpoint, meta = read_checkpoint(folder)
             except FedgateError as error:
                 raise FedgateError(f"{error}; remove {folder} to go on from what was before it") from error
-            if meta.get("run") != self.info.run or meta.get("config") != self.info.config.to_json():
+            if meta.get("run") != self.info.run or not self.has_config(meta.get("config")):
                 raise FedgateError(f"{folder} belongs to another run than {self.path}/config.json: put its own back")
             return checkpoint
         return None
+
+    def has_config(self, text):
+        """Whether a checkpoint's JSON text is this run's configuration, as whichever fedgate wrote it."""
+        try:
+            return TrainConfig.from_json(text) == self.info.config
+        except UsageError:
+            return False
 
     # Results
 

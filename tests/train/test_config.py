@@ -2,11 +2,16 @@ import dataclasses
 import json
 import re
 
+import numpy as np
 import pytest
 
-from fedgate.device_runtime.errors import UsageError
+from fedgate.device_runtime.errors import FedgateError, UsageError
+from fedgate.device_runtime.tensors import read_tensors, write_tensors
+from fedgate.train.checkpoint import Checkpoint
 from fedgate.train.cli import train
 from fedgate.train.config import TrainConfig
+from fedgate.train.run_directory import FACTS, RunDirectory, RunInfo
+from fedgate.train.strategies import ServerState
 
 
 def as_shown(default):
@@ -56,6 +61,7 @@ def test_ungated_networks_default_to_density_one():
         ({"gate": "none", "density": (0.25,)}, "closes no channel"),
         ({"density": (0.0,)}, "density 0 is out of range"),
         ({"rounds": 0}, "--rounds 0 is out of range"),
+        ({"width": 1e6}, "--width 1000000.0 is out of range: 0.001 to 16.0"),
         ({"lr": -1.0}, "--lr -1.0 is out of range"),
         ({"lr": float("nan")}, "--lr nan is out of range"),
         ({"local_epochs": 0}, "--local-epochs 0"),
@@ -82,10 +88,42 @@ def test_bad_values_are_refused(fields, words):
         TrainConfig(**fields)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"data": 1}', "null", '{"rounds": "x"}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"data": 1}', "null", '{"rounds": "x"}'])
 def test_damaged_configurations_are_refused(text):
     with pytest.raises(UsageError):
         TrainConfig.from_json(text)
     whole = json.loads(TrainConfig().to_json())
     with pytest.raises(UsageError, match="unknown_option"):
         TrainConfig.from_json(json.dumps(whole | {"unknown_option": 1}))
+
+
+def test_options_that_a_text_does_not_know_yet_have_their_defaults():
+    config = TrainConfig(model="resnet20", rounds=3)
+    older = {name: value for name, value in json.loads(config.to_json()).items() if name not in ("robust", "inbox")}
+    assert TrainConfig.from_json(json.dumps(older)) == config
+
+
+def test_a_run_that_knew_fewer_options_is_opened(tmp_path):
+    """Its checkpoints hold the same configuration, and are still told from those of another run."""
+    config = TrainConfig(rounds=3)
+    facts = {key: dict.fromkeys(names, "") for key, names in FACTS.items()}
+    made = RunDirectory.create(tmp_path / "run", RunInfo("name", config, *facts.values()))
+    made.save(Checkpoint(ServerState(1, {"w": np.zeros(2, np.float32)}), progress={}))
+    document = json.loads((made.path / "config.json").read_text())
+    state = made.checkpoints()[0][1] / "state.safetensors"
+    arrays, meta = read_tensors(state)
+    for name in ("robust", "clip_update"):
+        del document["config"][name]
+        meta["config"] = json.dumps({k: v for k, v in json.loads(meta["config"]).items() if k != name})
+    write_tensors(state, arrays, meta)
+    (made.path / "config.json").write_text(json.dumps(document))
+    found = RunDirectory.open(made.path)
+    assert found.info.config == config and found.load().state.round == 1
+    document["config"]["rounds"] = 4
+    (made.path / "config.json").write_text(json.dumps(document))
+    with pytest.raises(FedgateError, match="belongs to another run"):
+        RunDirectory.open(made.path).load()
+    document["config"]["later"] = 4
+    (made.path / "config.json").write_text(json.dumps(document))
+    with pytest.raises(FedgateError, match="unknown options: later"):
+        RunDirectory.open(made.path)
