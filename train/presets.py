@@ -17,7 +17,8 @@ PRESETS = {
     "paper-v1": Preset(
         summary="The paper's first version: 10 clients, all of them in each of 100 rounds, ResNet-32, for CIFAR-10.",
         differs="the paper does not clip gradients; here a step's norm is at most 1, since gates may explode without. "
-        "Density 0.7 is 59 % of ResNet-32's MACs; the paper's 50 % is density 0.61.",
+        "Density 0.7 is 59 % of ResNet-32's MACs; the paper's 50 % is density 0.61. Clients send the channels that "
+        "they opened, and a weight is averaged over those who sent it; --upload full is the released code's way.",
         options={
             "model": "resnet32",
             "clients": 10,
@@ -37,7 +38,8 @@ PRESETS = {
     "paper-v2": Preset(
         summary="The published version: 100 clients, 10 of them in each of 100 rounds, ResNet-20, for CIFAR-10.",
         differs="the released code prunes weights below 0.001 after each epoch; here gates close channels, at density "
-        "0.5, and gradients are clipped. The rate counts the epochs of an average client, not each one's own.",
+        "0.5, and gradients are clipped. The rate counts the epochs of an average client, not each one's own. Clients "
+        "send the channels that they opened, not all weights, as --upload full and the released code do.",
         options={
             "model": "resnet20",
             "clients": 100,
