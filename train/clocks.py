@@ -87,6 +87,7 @@ class Clocks:
         return 8 * size / self.downlink
 
     def training(self, client, total_macs):
+        """Seconds that a client takes for so many multiply-adds."""
         return float(total_macs / (self.macs_per_second * self.speeds[client]))
 
     def sending(self, size):

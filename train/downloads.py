@@ -100,6 +100,16 @@ def known(tensors, before, channels, spec, codec, seed):
     return public
 
 
+def stored(state: ServerState, codec: str) -> ServerState:
+    """What a checkpoint holds of a state: with fp32 downloads no `public`, which `restored` finds again."""
+    return dataclasses.replace(state, public={}) if codec == "fp32" else state
+
+
+def restored(state: ServerState, spec: UpdateSpec) -> ServerState:
+    """The inverse of `stored`. fp32 clients are sent all that changed: in the rest they hold what the server has."""
+    return state if state.public or not state.round else dataclasses.replace(state, public=served(state, spec))
+
+
 def note_changes(before: ServerState, after: ServerState, spec: UpdateSpec, public) -> ServerState:
     """`after` with `public`, the weights that its round's clients hold, and the last change of each channel."""
     changed = {layer: np.array(before.changed.get(layer, np.zeros(c)), np.int32) for layer, c in spec.channels.items()}

@@ -4,7 +4,8 @@ Averaging spoils them: a client's running statistics are those of its own weight
 mean of variances misses how far the clients' means lie apart. So when the last round is aggregated, clients run the
 averaged network over their images, batch by batch with the batch's own statistics as in training, and send mean and
 variance of what each norm reads. No single client's statistics are ever used: those of a few classes ruin the network.
-The bytes of this exchange are counted in the last round's; the simulated clock leaves it out.
+The bytes and the simulated time of this exchange are counted in the last round's: every client's download, a forward
+pass of its images at each of its levels, and its upload, and the round lasts until the slowest is done.
 
 A blob is safetensors: NORM/running_mean and NORM/running_var, float32 (C,), for the norms of the levels that the client
 trains; metadata {"format": "fedgate-norms", "version": 1, "run": text, "round": int, "client": int, "examples": int}.
@@ -13,6 +14,7 @@ trains; metadata {"format": "fedgate-norms", "version": 1, "run": text, "round":
 import numpy as np
 import torch
 
+from fedgate.device_runtime import macs
 from fedgate.device_runtime.checks import Fields
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tensors import pack, unpack
@@ -124,27 +126,33 @@ def pool(measured):
 
 
 def pooled_norms(run, turnout):
-    """The statistics pooled from the clients whose updates the run's state is made of: arrays by name.
+    """The statistics pooled from the clients whose updates the run's state is made of: (arrays by name, seconds).
 
-    The bytes that this takes are added to the clients' rows of the turnout; a client whose blob is refused is left out,
-    and its row says why.
+    The bytes and the simulated seconds that this takes are added to the clients' rows of the turnout; the seconds
+    returned are the slowest client's. A client whose blob is refused is left out, and its row says why.
     """
     broadcast, levels = run.broadcast(), range(len(run.config.density))
     clients = sorted(update.client for update, source in turnout.joined if isinstance(source, Upload))
     levels_of = {
         client: levels if run.client_levels[client] is None else [run.client_levels[client]] for client in clients
     }
-    rows, measured = {row["client"]: row for row in turnout.rows}, []
+    rows, measured, slowest = {row["client"]: row for row in turnout.rows}, [], 0.0
+    passes = [sum(macs.nominal(run.layers, density).values()) for density in run.config.density]
     blobs = run.engine.measure_norms(
         clients, weights(broadcast.public), run.config.density, levels_of.get, run.info.run, run.state.round
     )
     for client, blob in zip(clients, blobs, strict=True):
-        rows[client]["bytes_down"] += len(broadcast.blob(held_round(run.clients[client])))
+        received = len(broadcast.blob(held_round(run.clients[client])))
+        rows[client]["bytes_down"] += received
         rows[client]["bytes_up"] += len(blob)
+        costs = len(run.parts[client]) * sum(passes[level] for level in levels_of[client])
+        seconds = run.clocks.receiving(received) + run.clocks.training(client, costs) + run.clocks.sending(len(blob))
+        rows[client]["simulated_seconds"] = (rows[client]["simulated_seconds"] or 0.0) + seconds
+        slowest = max(slowest, seconds)
         norms = norms_of(run.network, levels_of[client])
         shapes = {f"{name}.{kind}": norm.running_mean.shape for name, norm in norms.items() for kind in KINDS}
         try:
             measured.append(decode(blob, shapes, run.info.run, run.state.round))
         except FedgateError as error:
             rows[client]["reason"] = str(error)
-    return pool(measured)
+    return pool(measured), slowest

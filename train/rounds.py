@@ -8,7 +8,7 @@ from .arrivals import Upload, bases_needed
 from .checkpoint import Checkpoint
 from .client import client_seed
 from .clocks import make_clocks
-from .downloads import Broadcast, note_changes
+from .downloads import Broadcast, note_changes, restored, stored
 from .gather import gather
 from .inbox import Inbox
 from .ingredients import base_tensors, expected_updates, local_plan, make_engine, make_network
@@ -54,7 +54,8 @@ class Run:
         if checkpoint is None:
             initial = initial_state(base_tensors(self.info) or network_tensors(self.network), self.strategy)
             checkpoint = Checkpoint(initial, progress={"metrics_bytes": 0, "simulated_seconds": 0.0})
-        self.state, self.salience, self.clients = checkpoint.state, checkpoint.salience, checkpoint.clients
+        self.state = restored(checkpoint.state, expected_updates(self.info, self.network))
+        self.salience, self.clients = checkpoint.salience, checkpoint.clients
         self.waiting, self.bases = checkpoint.waiting, checkpoint.bases
         self.clock = checkpoint.progress["simulated_seconds"]
         self.log.cut(checkpoint.progress["metrics_bytes"])
@@ -114,16 +115,18 @@ class Run:
             reason = f"{good} good updates, and --min-clients is {config.min_clients}: the state is kept"
             turnout.keep_for_later()
         after = note_changes(self.state, self.aggregate(turnout, broadcast), broadcast.spec, broadcast.public)
-        spent = turnout.ended - self.clock
         needed = bases_needed(after.round, turnout.waiting, config.max_staleness, self.inbox is not None)
         bases = self.bases | {self.state.round: broadcast.public}
         self.bases = {base: bases[base] for base in needed}
-        self.state, self.waiting, self.clock = after, turnout.waiting, turnout.ended
+        began, ended = self.clock, turnout.ended
+        self.state, self.waiting = after, turnout.waiting
         if config.reestimate_norms and self.state.round == config.rounds:
-            self.state = replace(self.state, tensors=self.state.tensors | pooled_norms(self, turnout))
+            norms, seconds = pooled_norms(self, turnout)
+            self.state, ended = replace(self.state, tensors=self.state.tensors | norms), ended + seconds
+        self.clock = ended
         evaluation = self.engine.evaluate(self.state.tensors, densities)
         row = round_row(evaluation, turnout.rows, self.state.round, densities, config.local_epochs) | {
-            "simulated_seconds": spent,
+            "simulated_seconds": ended - began,
             "simulated_hours": self.clock / 3600,
             "reason": reason,
             "refused_files": [{"file": letter.path.name, "reason": why} for letter, why in turnout.refused],
@@ -134,7 +137,8 @@ class Run:
         for letter, why in turnout.letters():
             self.inbox.move(letter, self.state.round, why)
         progress = {"metrics_bytes": self.log.sync(), "simulated_seconds": self.clock}
-        self.directory.save(Checkpoint(self.state, self.salience, self.clients, progress, self.waiting, self.bases))
+        state = stored(self.state, config.download_codec)
+        self.directory.save(Checkpoint(state, self.salience, self.clients, progress, self.waiting, self.bases))
         return row
 
     def aggregate(self, turnout, broadcast):

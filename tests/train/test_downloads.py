@@ -9,7 +9,7 @@ from fedgate.device_runtime.codec import CODECS
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tensors import tensors_hash
 from fedgate.device_runtime.update import apply_download
-from fedgate.train.downloads import Broadcast, note_changes
+from fedgate.train.downloads import Broadcast, note_changes, restored, stored
 from fedgate.train.network import build_network, network_tensors
 from fedgate.train.strategies import ServerState
 from fedgate.train.wire import update_spec
@@ -54,6 +54,20 @@ def test_whatever_a_client_held_it_ends_with_the_public_weights(codec):
             assert tensors_hash(apply_download(broadcast.blob(then), broadcast.spec, broadcast.held(then))) == (
                 broadcast.spec.base_hash
             )
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_stored_state_sends_the_same_and_fits_what_clients_hold(codec):
+    rounds = history(codec)
+    for now, (broadcast, state) in enumerate(rounds):
+        kept = stored(state, codec)
+        assert bool(kept.public) == (codec != "fp32" and now > 0)
+        again = Broadcast(restored(kept, SPEC), SPEC, codec, seed=(7, now))
+        assert again.spec == broadcast.spec
+        for then in (None, *range(now)):
+            assert again.blob(then) == broadcast.blob(then)
+            got = apply_download(again.blob(then), again.spec, again.held(then))
+            assert tensors_hash(got) == broadcast.spec.base_hash
 
 
 def test_fp32_public_weights_are_the_servers():

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fedgate.cli import main
+from fedgate.device_runtime import macs
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tensors import pack, read_tensors
 from fedgate.train.augment import normalise
@@ -48,6 +49,27 @@ def runs(tmp_path_factory):
 
 def rows(path):
     return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_exchange_takes_bytes_and_simulated_time(runs):
+    """Of the default links, 10 and 50 Mbit, and devices, 1e9 multiply-adds a second; both levels, one pass of each."""
+    config = RunDirectory.open(runs[0]).info.config
+    passes = sum(
+        sum(macs.nominal(make_network(RunDirectory.open(runs[0]).info).layers, r).values()) for r in (0.5, 1.0)
+    )
+    last = [{row["client"]: row for row in rows(path) if row["round"] == config.rounds} for path in runs]
+    took = []
+    for client in range(config.clients):
+        plain, pooled = last[0][client], last[1][client]
+        down, up = (pooled[key] - plain[key] for key in ("bytes_down", "bytes_up"))
+        assert down > 0 and up > 0
+        took.append(8 * down / 50e6 + 8 * up / 10e6 + plain["examples"] * passes / 1e9)
+        assert pooled["simulated_seconds"] - plain["simulated_seconds"] == pytest.approx(took[-1])
+    spent = [each[None]["simulated_seconds"] for each in last]
+    assert spent[1] - spent[0] == pytest.approx(max(took))
+    assert last[1][None]["simulated_hours"] * 3600 == pytest.approx(
+        sum(row["simulated_seconds"] for row in rows(runs[1]) if row["client"] is None)
+    )
 
 
 @torch.no_grad()
