@@ -1,4 +1,4 @@
-"""Where a command runs: here, on a device that ssh reaches, or on an emulated ARM CPU.
+"""Where a command runs: here, on a device that ssh or adb reaches, or on an emulated ARM CPU.
 
 A target is a context manager with `run(request) -> dict`: it brings the bundle and what the command needs to the
 device, runs the same command there, and returns the JSON document that the command prints with --json.
@@ -13,7 +13,7 @@ from ..errors import UsageError, choose
 from .request import ON_DEVICE, request_of
 
 # kind -> the module here whose `open_target(rest, python)` makes the target
-KINDS = {"ssh": ".ssh", "emulated": ".emulated"}
+KINDS = {"ssh": ".ssh", "adb": ".adb", "emulated": ".emulated"}
 
 
 def open_target(text: str, python: str = "python3"):
@@ -26,7 +26,7 @@ def open_target(text: str, python: str = "python3"):
     kind, _, rest = text.partition(":")
     choose("target", kind, ("local", *KINDS))
     if not rest:
-        raise UsageError(f"target '{text}' names no device: write ssh:[USER@]HOST[:PORT] or emulated:CPU")
+        raise UsageError(f"target '{text}' names no device: write ssh:[USER@]HOST[:PORT], adb:SERIAL or emulated:CPU")
     return importlib.import_module(KINDS[kind], __name__).open_target(rest, python)
 
 

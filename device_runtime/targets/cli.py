@@ -15,8 +15,7 @@ from .request import target_options
 def deploy(bundle, target, python, as_json):
     """Copy a bundle to a device, and our code and kernel that run it there; repeated, only what is missing.
 
-    The device needs a Python with an engine. `verify`, `bench` and `finetune` with the same --target do this by
-    themselves.
+    An ssh device needs a Python with an engine, a phone fedgate's app. Commands with a --target do this by themselves.
 
     \b
     Example:
@@ -27,17 +26,23 @@ def deploy(bundle, target, python, as_json):
 
     device = open_target(target, python)
     if device is None:
-        raise UsageError("name the device with --target ssh:[USER@]HOST[:PORT]")
+        raise UsageError("name the device with --target ssh:[USER@]HOST[:PORT] or adb:SERIAL")
     with device:
         there = device.deploy(bundle)
     if as_json:
         click.echo(json.dumps(there, indent=1))
         return
-    click.echo(f"{there['target']}: {there['machine']}, engines: {', '.join(there['engines'])}")
+    engines = f", engines: {', '.join(there['engines'])}" if "engines" in there else ""
+    click.echo(f"{there['target']}: {there['machine']}{engines}")
     click.echo(f"sent {there['sent_bytes'] / 1e6:.1f} MB; the bundle is {there['bundle']}")
-    if there["without_skip"]:
+    if there.get("without_skip"):
         click.echo(f"without skip programs: {there['without_skip']}")
+    if "code" in there:
+        click.echo(f"by hand there: {by_hand(there)}")
+
+
+def by_hand(there: dict) -> str:
+    """The command line that verifies the bundle on the device itself."""
     settings = ["PYTHONSAFEPATH=1", f"PYTHONPATH={there['code']}"]  # whatever lies where the user stands
     settings += [f"FEDGATE_KERNELS={there['kernels']}"] if there["kernels"] else []
-    command = [there["python"], "-m", "fedgate", "verify", there["bundle"]]
-    click.echo(f"by hand there: env {shlex.join([*settings, *command])}")
+    return shlex.join(["env", *settings, there["python"], "-m", "fedgate", "verify", there["bundle"]])

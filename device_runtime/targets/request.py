@@ -28,7 +28,7 @@ def target_options(command):
         default="local",
         show_default=True,
         metavar="WHERE",
-        help="Where to run: local, ssh:[USER@]HOST[:PORT], or emulated:cortex-a72 or cortex-a76.",
+        help="Where to run: local, ssh:[USER@]HOST[:PORT], adb:SERIAL, or emulated:cortex-a72 or cortex-a76.",
     )
     python = click.option(
         "--python",
