@@ -2,23 +2,29 @@
 
 import gc
 import json
+import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from . import macs
+from .board.cpus import choose as choose_cpus
+from .board.cpus import pinned
+from .board.host import Host
+from .board.watch import Watch
 from .bundle import Bundle
 from .child import how_it_ended, python_command
 from .engines import LoadedProgram, load_program, why_not
 from .errors import FedgateError, UsageError
 from .guard import check
-from .machine import OtherLoad, machine_info, temperature
+from .machine import OtherLoad, machine_info
 from .manifest import Program
 from .predict import asked_macs, executed_macs, stock_macs
 from .select import choose_level, matching, runnable
 from .stats import paired_ratio
+from .sustained import sustain_each
 
 BURST = 5  # timed runs of a program in its turn
 LEAST_ROUNDS = 12
@@ -33,38 +39,64 @@ def bench(
     density: float | None = None,
     rounds: int | None = None,
     seconds: float = 10.0,
+    sustained: float | None = None,
+    cpus: str | None = None,
+    host: Host | None = None,
 ) -> dict:
-    """Measure the programs of one level; returns {"machine", "rows", "skipped", "warnings"}, rows flat.
+    """Measure the programs of one level, on the CPUs that `cpus` names ("0-3"; None: wherever they land).
+
+    Returns {"machine", "board", "rows", "skipped", "sustained", "warnings"}, rows flat; "board" is what
+    `board.watch.Watch.facts` tells, and "sustained" has an entry for each program, run alone for so many seconds.
 
     All programs share one process and take turns, so that drifts of the machine hit them alike. Each row has p50_ms
     and p90_ms of single runs, ratio_to_dense (median of the rounds' ratios to the dense program of the same engine)
     with its 95 % interval, the MACs that the masks which occurred ask for and those that it executes (as the kernel
     counted them, where it runs), and load_ms, first_ms and peak_rss_mb from a fresh process. Raises `FedgateError` when
-    nothing can run, `UsageError` for unknown names, levels and numbers.
+    nothing can run, `UsageError` for unknown names, levels, numbers and CPUs.
     """
-    if threads < 1 or (rounds is not None and rounds < 1) or seconds <= 0:
+    if threads < 1 or (rounds is not None and rounds < 1) or seconds <= 0 or (sustained is not None and sustained <= 0):
         raise UsageError("threads and rounds must be at least 1, and seconds more than 0")
+    host = host or Host()
+    chosen = None if cpus is None else choose_cpus(cpus, host, os.sched_getaffinity(0))
+    machine = machine_info(host)  # before this process gets fewer CPUs
+    with pinned(chosen):
+        measured = _bench(bundle, engine, role, threads, level, density, rounds, seconds, sustained, chosen, host)
+    if machine["emulated"]:
+        measured["warnings"].append("this CPU is emulated: its times are not those of any real one")
+    return {"machine": machine | {"others_busy_cores": measured.pop("others_busy_cores")}, **measured}
+
+
+def _bench(bundle, engine, role, threads, level, density, rounds, seconds, sustained, cpus, host) -> dict:
     level = choose_level(bundle.manifest, level, density)
     wanted = with_baselines(bundle, matching(bundle, engine, role, level))
     programs = runnable(wanted)
     check(bundle, programs)
     inputs = bundle.reference().image
-    machine = machine_info()
+    watch = Watch(host, cpus, threads)
     # before anything is loaded here, so that the children find an idle machine
     loads = [measure_loading(bundle, program, level, threads) for program in programs]
     loaded = [load_program(bundle, program, threads) for program in programs]
     masks, counted = zip(*(warm_up(program, inputs, level) for program in loaded), strict=True)
     others = OtherLoad()
-    times = interleave(loaded, inputs, level, rounds, seconds)
+    times = interleave(loaded, inputs, level, rounds, seconds, watch)
     busy = others.cores()
-    machine |= {"temperature_after_c": temperature(), "others_busy_cores": busy}
+    board = watch.facts()
     rows = [
         _row(bundle, program, level, threads, times[i], masks[i], counted[i]) | loads[i]
         for i, program in enumerate(programs)
     ]
     _add_ratios(programs, rows, times)
     skipped = [{"program": p.file, "reason": why_not(p)} for p in wanted if why_not(p)]
-    return {"machine": machine, "rows": rows, "skipped": skipped, "warnings": noise(rows, busy)}
+    warnings = [*noise(rows, busy), *board.pop("doubts")]
+    runs = [] if sustained is None else sustain_each(loaded, inputs[:1], level, sustained, watch.look)
+    return {
+        "others_busy_cores": busy,
+        "board": board,
+        "rows": rows,
+        "skipped": skipped,
+        "sustained": runs,
+        "warnings": warnings,
+    }
 
 
 def with_baselines(bundle: Bundle, programs: Sequence[Program]) -> list[Program]:
@@ -85,12 +117,18 @@ def warm_up(loaded: LoadedProgram, inputs: np.ndarray, level: int) -> tuple[np.n
 
 
 def interleave(
-    programs: Sequence[LoadedProgram], inputs: np.ndarray, level: int, rounds: int | None, seconds: float
+    programs: Sequence[LoadedProgram],
+    inputs: np.ndarray,
+    level: int,
+    rounds: int | None,
+    seconds: float,
+    between: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """Time the programs in turn; float64 (programs, rounds, BURST), milliseconds.
 
     Each round takes the next input and starts with the next program. In its turn a program runs once untimed, which
-    brings its weights back into the caches, then BURST times. Lasts `rounds`, or else `seconds` and 12 rounds at least.
+    brings its weights back into the caches, then BURST times. `between` is called after each round. Lasts `rounds`, or
+    else `seconds` and 12 rounds at least.
     """
     clock = time.perf_counter_ns
     end = time.monotonic() + seconds
@@ -113,6 +151,7 @@ def interleave(
                     invoke()
                     round_times[which, run] = clock() - start
             times.append(round_times)
+            between()
     finally:
         gc.enable()
     return np.stack(times, axis=1) / 1e6

@@ -101,17 +101,21 @@ def predict(bundle, images, engine, role, level, density, as_json):
 @click.option("--threads", type=int, default=1, show_default=True, help="Threads of each runtime.")
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="How long to measure.")
 @click.option("--rounds", type=int, help="Measure this many rounds instead.")
+@click.option("--cpus", metavar="LIST", help="Run on these CPUs alone, such as 4-7.")
+@click.option("--sustained", type=float, metavar="SECONDS", help="Then run each program alone for so long.")
 @target_options
 @JSON
-def bench(bundle, engine, role, level, density, threads, seconds, rounds, target, python, as_json):
+def bench(bundle, engine, role, level, density, threads, seconds, rounds, cpus, sustained, target, python, as_json):
     """Measure the latency of a bundle's programs, batch 1, on this machine or on a --target.
 
     Programs take turns in one process, and are compared round by round with the dense program of the same engine.
     On an emulated CPU the instructions of --rounds inferences are counted instead: no latency.
+    What the board tells of its clocks, temperatures, throttling and power is noted before, meanwhile and after.
 
     \b
     Example:
       fedgate bench digits.fedgate --engine litert --threads 1
+      fedgate bench digits.fedgate --engine litert --role skip --cpus 3 --sustained 300
       fedgate bench digits.fedgate --target ssh:pi@raspberrypi --python venv/bin/python
       fedgate bench digits.fedgate --target emulated:cortex-a72
     """
@@ -120,7 +124,8 @@ def bench(bundle, engine, role, level, density, threads, seconds, rounds, target
     from .targets import elsewhere
 
     there = elsewhere()
-    result = there or bench_bundle(load_bundle(bundle), engine, role, threads, level, density, rounds, seconds)
+    options = (engine, role, threads, level, density, rounds, seconds, sustained, cpus)
+    result = there or bench_bundle(load_bundle(bundle), *options)
     if as_json:
         return _print_json(result)
     from .tables import print_bench, print_counts

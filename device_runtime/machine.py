@@ -5,41 +5,39 @@ import platform
 import time
 from pathlib import Path
 
+from .board.cpus import clusters
+from .board.doubts import emulated
+from .board.host import Host
 from .engines import available
 
 
-def machine_info() -> dict:
-    """CPU, cores, governor, temperature and versions as flat JSON; None where the system does not tell."""
+def machine_info(host: Host | None = None) -> dict:
+    """CPU, cores, clusters and versions as JSON; None where the system does not tell. `board.state` is what changes."""
+    host = host or Host()
     info = {
-        "cpu": cpu_name(),
+        "cpu": cpu_name(host),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "clusters": [cluster.to_json() for cluster in clusters(host)],
+        "emulated": emulated(host.text("proc/cpuinfo") or "", platform.machine()),
         "architecture": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
-        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "temperature_c": temperature(),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
     }
     return info | {engine: found.version for engine, found in available().items() if found.version}
 
 
-def cpu_name() -> str:
+def cpu_name(host: Host | None = None) -> str:
     """The board's name where there is one (a Raspberry Pi), else the CPU's."""
-    board = _read("/proc/device-tree/model")
+    host = host or Host()
+    board = host.text("proc/device-tree/model") or host.text("sys/devices/soc0/machine")
     if board:
-        return board.strip("\0")
-    for line in (_read("/proc/cpuinfo") or "").splitlines():
+        return board
+    for line in (host.text("proc/cpuinfo") or "").splitlines():
         key, _, value = line.partition(":")
         if key.strip().lower() in ("model name", "hardware"):
             return value.strip()
     return platform.processor() or platform.machine()
-
-
-def temperature() -> float | None:
-    """The hottest thermal zone in degrees Celsius."""
-    zones = (_read(str(path)) for path in Path("/sys/class/thermal").glob("thermal_zone*/temp"))
-    found = [int(text) / 1000 for text in zones if text and text.lstrip("-").isdigit()]
-    return max(found, default=None)
 
 
 class OtherLoad:
@@ -58,7 +56,7 @@ class OtherLoad:
 
     @staticmethod
     def _now() -> tuple[float, float, float] | None:
-        line = (_read("/proc/stat") or "").partition("\n")[0].split()
+        line = _first_line("/proc/stat").split()
         if line[:1] != ["cpu"]:
             return None
         user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, line[1:9])
@@ -66,8 +64,8 @@ class OtherLoad:
         return time.monotonic(), busy, time.process_time()
 
 
-def _read(path: str) -> str | None:
+def _first_line(path: str) -> str:
     try:
-        return Path(path).read_text(errors="replace").strip()
+        return Path(path).read_text(errors="replace").partition("\n")[0]
     except OSError:
-        return None
+        return ""

@@ -6,6 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from .board.report import board_lines, sustained_lines
 from .predict import strip
 
 
@@ -101,8 +102,10 @@ def print_predictions(result: dict) -> None:
 
 def print_bench(result: dict) -> None:
     out = console()
-    facts = [_fact(key, value) for key, value in result["machine"].items() if value is not None]
+    facts = [_fact(key, value) for key, value in result["machine"].items() if value and not isinstance(value, list)]
     out.print(", ".join(facts))
+    for line in board_lines(result["machine"], result["board"]):
+        out.print(line, soft_wrap=True)
     made = table(
         *("program", "runtime", "role", "density", "p50 ms", "p90 ms", "ratio to dense (95 %)"),
         *("MACs asked", "executed", "load ms", "first ms", "peak MB"),
@@ -128,10 +131,13 @@ def print_bench(result: dict) -> None:
             f"{row['peak_rss_mb']:.0f}",
         )
     out.print(made)
+    for entry in result["sustained"]:
+        for line in sustained_lines(entry):
+            out.print(line, soft_wrap=True)
     for entry in result["skipped"]:
         out.print(f"skipped {entry['program']}: {entry['reason']}")
     for warning in result["warnings"]:
-        out.print(f"too noisy to believe: {warning}")
+        out.print(f"not to be trusted: {warning}")
 
 
 def print_counts(result: dict) -> None:
@@ -168,7 +174,9 @@ def share(macs: int, dense: int) -> str:
 
 
 def _fact(key: str, value) -> str:
-    """A number needs its name; a text tells what it is, but for the governor's."""
-    if isinstance(value, str) and key != "governor":
+    """A number needs its name; a text tells what it is."""
+    if isinstance(value, str):
         return value
+    if isinstance(value, bool):
+        return key
     return f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
