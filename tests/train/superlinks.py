@@ -21,10 +21,11 @@ ONE = threading.Lock()  # torch's random numbers are the process's
 class Federation:
     """keys: the folder of `make_keys`; certificate: PEM bytes of its authority."""
 
-    def __init__(self, folder, clients=4):
-        self.folder, self.keys = Path(folder), Path(folder) / "keys"
-        make_keys(self.keys, nodes=[f"client-{client}" for client in range(clients)])
-        self.certificate = (self.keys / "ca.crt").read_bytes()
+    def __init__(self, folder, clients=4, secure=True):
+        self.folder, self.keys = Path(folder), Path(folder) / "keys" if secure else None
+        if secure:
+            make_keys(self.keys, nodes=[f"client-{client}" for client in range(clients)])
+        self.certificate = (self.keys / "ca.crt").read_bytes() if secure else None
         self.nodes, self.server = {}, None
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -53,7 +54,8 @@ class Federation:
         """Start a node; answer: instead of a worker's. Returns the `Fleet`."""
         work = self.folder / f"client-{client}"
         worker = Worker(client, work, "test", learner)
-        key = private_key(key or self.keys / "nodes" / f"client-{client}.key")
+        if self.keys is not None:
+            key = private_key(key or self.keys / "nodes" / f"client-{client}.key")
         node = fleet.Fleet(self.address, self.certificate, key, work / "place.json")
 
         def one_at_a_time(text, blobs):
@@ -78,12 +80,12 @@ class Federation:
 
 
 @contextlib.contextmanager
-def federation(folder, monkeypatch, clients=4):
+def federation(folder, monkeypatch, clients=4, secure=True):
     """A `Federation` whose parts do not wait long for one another."""
     for module, name, seconds in ((engine, "POLL", 0.05), (engine, "LOOK", 0.3), (engine, "RETRY", 0.2)):
         monkeypatch.setattr(module, name, seconds)
     monkeypatch.setattr(fleet, "POLL", 0.05)
     monkeypatch.setattr(fleet, "RETRIES", (0.2,))
     logging.getLogger("fedgate").setLevel(logging.ERROR)
-    with Federation(folder, clients) as made:
+    with Federation(folder, clients, secure) as made:
         yield made

@@ -118,6 +118,14 @@ def test_a_node_that_dies_and_comes_back_in_a_round_is_asked_again(tmp_path, mon
     assert died and model == local
 
 
+def test_without_tls_anybody_is_a_client(tmp_path, monkeypatch):
+    with federation(tmp_path, monkeypatch, secure=False) as nodes:
+        for client in range(2):
+            nodes.join(client)
+        _, rows = train(tmp_path / "flower", nodes.superlink(), rounds=1)
+    assert rows[-1]["updates"] == 2
+
+
 def test_a_node_that_stays_away_has_dropped_out(tmp_path, monkeypatch):
     with federation(tmp_path, monkeypatch) as nodes:
         nodes.join(0)
