@@ -56,7 +56,7 @@ def normed_positions(network):
     return {
         layer.name: layer.output[0] * layer.output[1]
         for layer in network.layers
-        if len(network.densities) > 1 and layer.kind == "conv" and layer.name not in network.frozen
+        if len(network.densities) > 1 and layer.kind == "conv" and not network.frozen
         if len(network.units[layer.name].norms)
     }
 

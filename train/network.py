@@ -40,10 +40,14 @@ class GatedNetwork(nn.Module):
         return self.body(images)
 
     def train(self, mode=True):
-        """As any module; the norms of frozen layers keep their statistics and normalise by them."""
+        """As any module; where layers are frozen, all norms keep their statistics and normalise by them.
+
+        Those of the tail too: a device has few examples, and its training program has no statistics.
+        """
         super().train(mode)
-        for name in self.frozen & self.units.keys():
-            self.units[name].norms.eval()
+        if self.frozen:
+            for unit in self.units.values():
+                unit.norms.eval()
         return self
 
     def set_densities(self, densities):
@@ -61,10 +65,10 @@ class GatedNetwork(nn.Module):
             gate.g = gate.open = gate.pi = None
 
     def penalty(self):
-        """What the gates add to the loss of the last forward pass, a scalar: the L1 term of FBS, else 0."""
+        """What the gates that train add to the loss of the last forward pass, a scalar: the L1 term of FBS, else 0."""
         if self.gate != "fbs":
             return 0.0
-        return FBS_PENALTY * sum(gate.g.sum() for gate in self.gates.values())
+        return FBS_PENALTY * sum(gate.g.sum() for name, gate in self.gates.items() if name not in self.frozen)
 
 
 def gate_network(module, shape, gate="paper", densities=(0.5,)):

@@ -2,6 +2,8 @@
 
 from fedgate.device_runtime.errors import UsageError
 
+from .strategies.norms import is_statistic
+
 TRAINABLE = ("all", "head", "last-stage")
 
 
@@ -26,7 +28,7 @@ def trunk(layers, trainable):
 
 
 def freeze(network, layers):
-    """Keep layers of a network as they are: weights, gates and norm statistics."""
+    """Keep layers of a network as they are: weights and gates, and the norm statistics of all layers."""
     network.frozen = frozenset(layers)
     for name, parameter in network.body.named_parameters():
         if is_frozen(network, name):
@@ -35,5 +37,7 @@ def freeze(network, layers):
 
 
 def is_frozen(network, name):
-    """Whether a tensor of a network belongs to a frozen layer."""
+    """Whether a tensor of a network belongs to a frozen layer, or is a norm statistic where there are any."""
+    if network.frozen and is_statistic(name):
+        return True
     return any(name.startswith(layer + ".") for layer in network.frozen)

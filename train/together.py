@@ -148,7 +148,8 @@ class Stack:
             taught = torch.tensor(self.taught(levels), device=loss.device)
             loss = torch.where(taught, 0.5 * loss + 0.5 * mean(teacher.softmax(2)), loss)
         if self.network.gate == "fbs":
-            loss = loss + FBS_PENALTY * sum(g.sum((1, 2)) for g in self.forward.g.values())
+            gates = [g for name, g in self.forward.g.items() if name not in self.network.frozen]
+            loss = loss + FBS_PENALTY * sum(g.sum((1, 2)) for g in gates)
         return loss
 
     @torch.no_grad()
