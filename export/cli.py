@@ -29,26 +29,41 @@ import click
     metavar="DIR",
     help="Static programs have the masks that these images open most (a folder of images, or of parquet files).",
 )
+@click.option(
+    "--trainable", metavar="PART", help="Add programs that train and run this part on a device: head or last-stage."
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, 4096),
+    default=16,
+    show_default=True,
+    help="Examples in a step of --trainable's programs.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print the bundle's programs as JSON.")
-def export(run, to, out, dense_run, client, calibrate, overwrite, as_json):
+def export(run, to, out, dense_run, client, calibrate, trainable, batch_size, overwrite, as_json):
     """Export a run as a bundle: programs for each runtime, compared with eager PyTorch before anything is written.
 
     A bundle holds `dense` (no gates), `masked` (gates, nothing skipped) and `static` (fixed masks, closed channels
     removed) programs, reference inputs and outputs, and the run's salience records. Static masks are those of all
-    clients, unless --client or --calibrate says whose; then the bundle holds no other client's record.
+    clients, unless --client or --calibrate says whose; then the bundle holds no other client's record. With
+    --trainable, LiteRT and ExecuTorch get programs for `fedgate finetune`: `trunk`, `tail` and `train`.
 
     \b
     Example:
       fedgate export runs/first --to litert --out first.fedgate
       fedgate export runs/first --client 3 --out client-3.fedgate
+      fedgate export runs/first --trainable last-stage --out tunable.fedgate
     """
     from rich.console import Console
 
     from .session import export_run
 
     engines = list(dict.fromkeys(name.strip() for name in to.split(",") if name.strip()))
-    bundle = export_run(run, out, engines, dense_run, overwrite, Console(stderr=True, quiet=as_json), client, calibrate)
+    console = Console(stderr=True, quiet=as_json)
+    bundle = export_run(
+        run, out, engines, dense_run, overwrite, console, client, calibrate, trainable=trainable, batch_size=batch_size
+    )
     if as_json:
         programs = [
             {"file": p.file, "role": p.role, "engine": p.engine, "bytes": p.bytes, "sha256": p.sha256}

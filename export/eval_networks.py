@@ -106,10 +106,11 @@ def masked_network(network):
         if mask is not None:
             masks.append(mask)
     output = graph.output_node()
-    with graph.inserting_before(output):
-        joined = graph.call_function(torch.cat, (masks, 1))
-        opened = graph.call_method("to", (joined, torch.uint8))
-    output.args = ((output.args[0], opened),)
+    if masks:  # a trunk may have none
+        with graph.inserting_before(output):
+            joined = graph.call_function(torch.cat, (masks, 1))
+            opened = graph.call_method("to", (joined, torch.uint8))
+        output.args = ((output.args[0], opened),)
     return finish(body)
 
 

@@ -1,7 +1,7 @@
 """Lowering an exported network to each runtime's file.
 
-A network takes an image batch (1, C, H, W), and a level, int32 (1,), where it has one. Each function returns the
-program's bytes. The libraries write much to the terminal, of which nothing is for the user.
+A network takes an image batch (1, C, H, W), and a level, int32 (1,), where it has one; a function takes arrays. Each
+lowering returns the program's bytes. The libraries write much to the terminal, of which nothing is for the user.
 """
 
 import contextlib
@@ -60,12 +60,18 @@ def to_litert(network, inputs):
 
     image, *rest = inputs
     network = with_operator(network, call_composite)
-    converted = litert_torch.convert(
-        litert_torch.to_channel_last_io(network, args=[0]), (image.permute(0, 2, 3, 1).contiguous(), *rest)
-    )
+    inputs = (image.permute(0, 2, 3, 1).contiguous(), *rest)
+    return converted(litert_torch.to_channel_last_io(network, args=[0]), inputs)
+
+
+def converted(module, inputs):
+    """The bytes of a LiteRT file for a module as it is."""
+    import litert_torch
+
+    model = litert_torch.convert(module, inputs)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "program.tflite")
-        converted.export(str(path))
+        model.export(str(path))
         return composites_to_custom(path.read_bytes())
 
 
@@ -89,14 +95,24 @@ LOWERINGS = {
 @torch.no_grad()
 def lower(network, engine, shape, has_level):
     """Lower a network for images of shape (C, H, W) to an engine's file; returns its bytes."""
-    _, _, function, package = LOWERINGS[engine]
     inputs = (torch.zeros(1, *shape),)
     if has_level:
         inputs = (*inputs, torch.zeros(1, dtype=torch.int32))
+    return quietly(LOWERINGS[engine][2], engine, network, inputs)
+
+
+def lower_function(module, engine, inputs):
+    """Lower a module of plain operators on arrays, none of them an image, to an engine's file; returns its bytes."""
+    return quietly(converted if engine == "litert" else LOWERINGS[engine][2], engine, module, inputs)
+
+
+def quietly(function, engine, network, inputs):
+    """The bytes of a program by a lowering, without its chatter."""
     try:
         with quiet():
             return bytes(function(network, inputs))
     except ImportError as error:
+        package = LOWERINGS[engine][3]
         raise FedgateError(
             f"cannot export to {engine}: {error.name} is not installed (pip install 'fedgate[export]', for {package})"
         ) from error

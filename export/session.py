@@ -18,12 +18,15 @@ from fedgate.train.augment import normalise
 from fedgate.train.ingredients import make_network, run_data
 from fedgate.train.network import load_tensors
 from fedgate.train.run_directory import RunDirectory
+from fedgate.train.tails import TRAINABLE
 
 from .check import compare_gated, compare_plain
 from .lowering import LOWERINGS, lower
 from .programs import entry, plan_programs
 from .reference import EagerReference, fixed_masks
 from .static_masks import check_client, kept_by_level, mask_records
+from .tail_programs import TailPrograms
+from .trainable import check_engines, make_trainable
 
 REFERENCE_IMAGES = 8  # kept in the bundle
 COMPARED_IMAGES = 16  # run through every program before the bundle is written
@@ -37,19 +40,30 @@ def load_network(path):
     return directory, network.eval()
 
 
-def test_images(directory, count):
+def test_images(data, count):
     """The first test images of a run's data, normalised: float32 (count, C, H, W)."""
-    data = run_data(directory.info.config)
     return normalise(data.test_images[:count], data.mean, data.std).numpy()
 
 
-def export_run(run, out, engines, dense_run=None, overwrite=False, console=None, client=None, calibrate=None):
+def export_run(
+    run,
+    out,
+    engines,
+    dense_run=None,
+    overwrite=False,
+    console=None,
+    client=None,
+    calibrate=None,
+    trainable=None,
+    batch_size=16,
+):
     """Export a run to a bundle for the given engines; returns the loaded `Bundle`.
 
     dense_run: a run of the same model with gate `none`, whose network becomes the `dense` program; without it that is
     this run's network with its gates removed, good as a baseline of speed alone.
     client, calibrate: whose masks static programs have, where not those of all clients: a client's, by its number, or
     those of a folder of images.
+    trainable: "head" or "last-stage", to add the programs that train it in batches of `batch_size`.
     Raises `FedgateError` when a program does not compute what eager PyTorch computes; nothing is written then.
     """
     console = console or Console(stderr=True, quiet=True)
@@ -63,12 +77,17 @@ def export_run(run, out, engines, dense_run=None, overwrite=False, console=None,
     directory, network = load_network(run)
     check_masks(directory, client, calibrate)
     dense = network if dense_run is None else check_dense(load_network(dense_run)[1], network, dense_run)
-    images = test_images(directory, COMPARED_IMAGES)
+    if trainable is not None:
+        choose("trainable part", trainable, TRAINABLE[1:])
+        check_engines(engines)
+    data = run_data(directory.info.config)
+    images = test_images(data, COMPARED_IMAGES)
     checkpoint = directory.load()
     if checkpoint is None:
         raise FedgateError(f"{run} has no checkpoint, and so no salience record: train it for a round or more")
     scope, records = mask_records(directory, network, checkpoint.salience, client, calibrate)
     kept = kept_by_level(network, records, scope, console)
+    part = None if trainable is None else make_trainable(directory, checkpoint.state, trainable, batch_size)
     return build_bundle(
         network,
         dense,
@@ -80,6 +99,7 @@ def export_run(run, out, engines, dense_run=None, overwrite=False, console=None,
         pack_salience(records if network.gates else {}),
         overwrite,
         console,
+        part and TailPrograms(part, data),
     )
 
 
@@ -139,8 +159,8 @@ def manifest_fields(directory, network, rounds, dense_run):
     }
 
 
-def build_bundle(network, dense, kept, images, engines, out, fields, salience, overwrite, console):
-    """Lower, stage, run, compare, and only then write."""
+def build_bundle(network, dense, kept, images, engines, out, fields, salience, overwrite, console, tail=None):
+    """Lower, stage, run, compare, and only then write. tail: the `TailPrograms` of a bundle that trains."""
     reference, classes = EagerReference(network), len(fields["labels"])
     dense_reference = EagerReference(dense)
     plans = plan_programs(network, dense, kept)
@@ -158,16 +178,23 @@ def build_bundle(network, dense, kept, images, engines, out, fields, salience, o
     expected = expected_outputs(reference, dense_reference, plans, images)
     tensors = {name: value[:REFERENCE_IMAGES] for name, value in expected.items()}
     files["reference.safetensors"] = pack({"image": images[:REFERENCE_IMAGES], **tensors}, REFERENCE_META)
-    fields = fields | {"programs": [program for _, program in entries]}
+    programs = [program for _, program in entries]
+    if tail is not None:
+        added, made = tail.make(engines, not no_kernel, console)
+        programs, files, fields = programs + added, files | made, fields | {"tail": tail.fields()}
+    fields = fields | {"programs": programs}
     with tempfile.TemporaryDirectory(prefix="fedgate-export-") as folder:
         staged = write_bundle(Path(folder, "staged.fedgate"), fields, files)
-        for (plan, _), program in zip(entries, staged.manifest.programs, strict=True):
+        for (plan, _), program in zip(entries, staged.manifest.programs[: len(entries)], strict=True):
             loaded = load_program(staged, program)
             if plan.takes_level:
                 result = compare_gated(loaded, reference, images, len(network.densities))
             else:
                 result = compare_plain(loaded, images, expected[output_name(plan)])
             report(console, program, result)
+        if tail is not None:
+            for program, result in tail.compare(staged, images):
+                report(console, program, result)
         remember(staged, staged.manifest.programs)  # they have just run here
         bad = [row for row in verify(staged) if row["status"] == "mismatch"]
         if bad:

@@ -114,9 +114,10 @@ def skip_network(network, wanted=None):
                 with graph.inserting_after(mask):
                     masks[node.target] = graph.call_method("to", (mask, torch.uint8))
     output = graph.output_node()
-    with graph.inserting_before(output):
-        opened = graph.call_function(torch.cat, ([masks[node.target] for node, unit in units if unit.gate], 1))
-    output.args = ((output.args[0], opened),)
+    if masks:  # a trunk may have none
+        with graph.inserting_before(output):
+            opened = graph.call_function(torch.cat, ([masks[node.target] for node, unit in units if unit.gate], 1))
+        output.args = ((output.args[0], opened),)
     graph.eliminate_dead_code()
     return finish(body)
 

@@ -33,10 +33,10 @@ class Residual(nn.Module):
 class Projection(nn.Module):
     """A residual block whose shortcut is a 1x1 projection with a stride."""
 
-    def __init__(self):
+    def __init__(self, width=6):
         super().__init__()
-        self.stem, self.one, self.two = conv_norm(3, 6), conv_norm(6, 8, stride=2), conv_norm(8, 8)
-        self.shortcut, self.head = conv_norm(6, 8, 1, 2), nn.Linear(8, CLASSES)
+        self.stem, self.one, self.two = conv_norm(3, width), conv_norm(width, 8, stride=2), conv_norm(8, 8)
+        self.shortcut, self.head = conv_norm(width, 8, 1, 2), nn.Linear(8, CLASSES)
 
     def forward(self, x):
         x = F.relu(self.stem(x))
@@ -62,6 +62,8 @@ def chain(*tail, stem_bias=False):
 NETWORKS = {
     "residual": Residual,
     "projection": Projection,
+    # PyTorch 2.13's gradient of a strided 1x1 filter over 6 channels, channels last, writes where it should not
+    "projection of 8": lambda: Projection(8),
     "signed": Signed,
     # feature i of the linear layer belongs to channel i // 16
     "flatten": lambda: chain(

@@ -1,0 +1,51 @@
+"""Making the programs of a bundle that trains: lowered, and each compared with eager PyTorch."""
+
+import dataclasses
+
+from fedgate.device_runtime.engines import load_program
+from fedgate.device_runtime.manifest import TAIL_FILE
+from fedgate.device_runtime.tail import pack_tail
+
+from .check_tail import compare_inference, compare_training
+from .trainable import check_engines, plan_tail_programs
+
+
+class TailPrograms:
+    """What `--trainable` adds to a bundle. part: a `Trainable`; data: the run's, on which training is compared."""
+
+    def __init__(self, part, data):
+        self.part, self.data = part, data
+
+    def fields(self):
+        """The manifest's "tail"."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self.part.info).items()}
+
+    def make(self, engines, kernel, console):
+        """(manifest entries, files by name); kernel: whether `skip` programs are made."""
+        plans = plan_tail_programs(self.part, kernel)
+        entries, files = [], {TAIL_FILE: pack_tail(self.part.tail)}
+        for engine in check_engines(engines):
+            for plan in plans:
+                with console.status(f"lowering {engine} {plan.stem}"):
+                    program = plan.entry(engine)
+                    files[program["file"]] = plan.lower(engine, self.part.network.shape)
+                    entries.append(program)
+        return entries, files
+
+    def compare(self, staged, images):
+        """Yields (program, `Comparison`) for the tail's programs of a staged bundle. Raises `FedgateError`."""
+        programs = [p for p in staged.manifest.programs if p.role in ("trunk", "tail", "train")]
+        for program in programs:
+            loaded = load_program(staged, program)
+            if program.role == "trunk":
+                result = compare_inference(self.part, images, loaded)
+            elif program.role == "tail":
+                (trunk,) = (
+                    p for p in programs if (p.engine, p.role, p.needs_kernel) == (program.engine, "trunk", False)
+                )
+                result = compare_inference(self.part, images, load_program(staged, trunk), loaded)
+            else:
+                count, data = self.part.batch_size, self.data
+                examples = data.train_images[:count], data.train_labels[:count]
+                result = compare_training(self.part, loaded, *examples, (data.mean, data.std))
+            yield program, result

@@ -1,0 +1,98 @@
+"""Steps of a tail's training program beside the same steps by `train`: same network, same batches."""
+
+import copy
+
+import numpy as np
+import torch
+
+from fedgate.device_runtime.ports import MOMENTUM, TRUNK_OPEN
+from fedgate.device_runtime.tail import Tail
+from fedgate.export.cut import cut_network, trunk_network
+from fedgate.export.train_step import TrainStep, trained_parameters
+from fedgate.export.trainable import Trainable
+from fedgate.train import client
+from fedgate.train.network import network_tensors
+from fedgate.train.tails import freeze, trunk
+
+BATCH = 16
+
+
+def trainable(network, part, held=True, batch_size=BATCH):
+    """A `Trainable` of a network without a run."""
+    network.forget()
+    network = copy.deepcopy(network).eval()
+    freeze(network, trunk(network.layers, part))
+    cut = cut_network(network, part)
+    return Trainable(network, trunk_network(network, cut), cut, Tail({}, None), batch_size, held)
+
+
+class Eager:
+    """The step as a function, before it is traced, in the place of a loaded program."""
+
+    def __init__(self, part):
+        self.step = TrainStep(part.network, part.cut, part.held)
+
+    def call(self, values):
+        found = self.step({name: torch.from_numpy(value) for name, value in values.items()})
+        return {name: value.detach().numpy() for name, value in found.items()}
+
+
+def train_both(part, program, images, labels, statistics, plan, monkeypatch):
+    """(tensors, losses of each step, `LocalResult`) by `train_locally`, and (tensors, losses, opened) by a program.
+
+    images: uint8 (n, C, H, W), of which a batch need not be full.
+    """
+    network, losses = copy.deepcopy(part.network), []
+    objective = client.objective
+    monkeypatch.setattr(client, "objective", lambda *a: losses.append(found := objective(*a)) or found)
+    result = client.train_locally(network, images, labels, statistics, plan)
+    monkeypatch.undo()
+    eager = network_tensors(network), [float(loss.detach()) for loss in losses], result
+
+    state = {name: p.numpy().copy() for name, p in trained_parameters(part.network).items()}
+    state |= {MOMENTUM + name: np.zeros_like(value) for name, value in state.items()}
+    numbers = {name: getattr(plan, name) for name in ("momentum", "weight_decay", "clip_norm")}
+    generator, found = torch.Generator().manual_seed(plan.seed), []
+    part.network.set_densities(plan.densities)
+    for epoch in range(plan.epochs):
+        numbers["lr"], opened = plan.lr * plan.lr_decay**epoch, 0
+        values = {name: np.array([value], np.float32) for name, value in numbers.items()}
+        for x, y, level in client.epoch_batches(images, labels, statistics, plan, generator, torch.device("cpu")):
+            after = program.call(state | values | batch(part, x, y, level))
+            state = {name: after[name] for name in state}
+            found.append(float(after["loss"][0]))
+            opened = opened + after.get("opened", 0)
+    return eager, (state, found, opened)
+
+
+@torch.no_grad()
+def batch(part, x, y, level):
+    """The inputs of a step for a batch that may be smaller than the program's."""
+    part.trunk.level = level
+    features, fill = part.trunk(x), part.batch_size - len(y)
+    opened = part.trunk.open().numpy().astype(np.uint8) if part.trunk.gates else np.zeros((len(y), 0), np.uint8)
+    part.trunk.forget()
+    return {
+        "features": np.pad(features.numpy(), [(0, fill)] + [(0, 0)] * (features.dim() - 1), constant_values=7.0),
+        TRUNK_OPEN: np.pad(opened, [(0, fill), (0, 0)], constant_values=1),
+        "labels": np.pad(y.numpy().astype(np.int32), (0, fill)),
+        "weights": np.pad(np.ones(len(y), np.float32), (0, fill)),
+        "level": np.array([level], np.int32),
+    }
+
+
+def check(part, eager, ours, start):
+    """Losses and parameters within 1e-5; what rests in one rests in the other, bit for bit; the same channels open."""
+    (tensors, losses, result), (state, found, opened) = eager, ours
+    assert np.abs(np.array(losses) - found).max() <= 1e-5
+    moved = 0
+    for name in trained_parameters(part.network):
+        assert np.abs(state[name] - tensors[name]).max() <= 1e-5, name
+        rests = tensors[name] == start[name]
+        assert (state[name][rests] == start[name][rests]).mean() > 0.99 if rests.any() else True, name
+        moved += (~rests).sum()
+    assert moved
+    gates = [name for name in part.network.gates if name in part.cut.layers]
+    if gates:
+        level = int(result.salience.samples.argmax())
+        assert np.array_equal(opened, np.concatenate([result.salience.opened[name][level] for name in gates]))

@@ -1,0 +1,109 @@
+"""The tail's training step against local training as `train` does it, and its convolution against PyTorch's."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from small_networks import CLASSES, SHAPE, small_network
+from tail_training import Eager, check, train_both, trainable
+from torch import nn
+
+from fedgate.device_runtime.errors import UsageError
+from fedgate.export.cut import cut_network
+from fedgate.export.matmul_conv import matmul_conv
+from fedgate.export.tail_forward import max_pool
+from fedgate.train.client import LocalPlan
+from fedgate.train.network import gate_network, network_tensors
+
+STATISTICS = ((0.5,) * 3, (0.25,) * 3)
+PLAN = LocalPlan((0.5,), epochs=10, batch_size=16, lr=0.01, seed=3, level=0, lr_decay=0.9)
+
+
+@pytest.mark.parametrize("kernel,stride", itertools.product((1, 2, 3), (1, 2, 3)))
+def test_the_convolution_and_its_gradients_are_pytorchs(kernel, stride):
+    for padding, dilation, side in itertools.product((0, 1), (1, 2), (5, 6, 8)):
+        x = torch.randn(3, 4, side, side + 1, dtype=torch.float64, requires_grad=True)
+        weight = torch.randn(5, 4, kernel, kernel, dtype=torch.float64, requires_grad=True)
+        want = F.conv2d(x, weight, None, stride, padding, dilation)
+        factor = torch.randn_like(want)
+        got = matmul_conv(x.permute(0, 2, 3, 1), weight, (stride,) * 2, (padding,) * 2, (dilation,) * 2)
+        got = got.permute(0, 3, 1, 2)
+        assert torch.allclose(got, want)
+        for ours, theirs in zip(
+            *(torch.autograd.grad((y * factor).sum(), (x, weight)) for y in (got, want)), strict=True
+        ):
+            assert torch.allclose(ours, theirs)
+
+
+@pytest.mark.parametrize("arguments", [(2,), (3, 2, 1), (2, 1), (3, 1, 0, 2)])
+def test_maxima_and_their_gradients_are_pytorchs_also_among_equals(arguments):
+    module = nn.MaxPool2d(*arguments)
+    x = torch.randint(0, 3, (2, 3, 7, 8)).double().requires_grad_()
+    want, got = module(x), max_pool(x.permute(0, 2, 3, 1), module).permute(0, 3, 1, 2)
+    factor = torch.randn_like(want)
+    assert torch.equal(got, want)
+    assert torch.equal(*(torch.autograd.grad((y * factor).sum(), x)[0] for y in (got, want)))
+
+
+def examples(count=76):
+    draw = torch.Generator().manual_seed(1)
+    labels = torch.randint(CLASSES, (count,), generator=draw)
+    images = torch.randint(256, (count, *SHAPE), generator=draw) * (0.3 + 0.14 * labels[:, None, None, None])
+    return images.to(torch.uint8), labels
+
+
+LONG = pytest.mark.all
+CASES = [
+    ("projection of 8", "last-stage", "paper", {}),
+    pytest.param("projection of 8", "last-stage", "fbs", {}, marks=LONG),
+    pytest.param("projection of 8", "last-stage", "scale", {}, marks=LONG),
+    ("projection of 8", "last-stage", "none", {}),
+    pytest.param("projection of 8", "head", "paper", {"clip_norm": 0.0}, marks=LONG),
+    pytest.param("max pooling", "last-stage", "paper", {"momentum": 0.0}, marks=LONG),
+    pytest.param("average pooling", "last-stage", "paper", {"adaptive_gradient": False}, marks=LONG),
+    pytest.param("no norm", "last-stage", "paper", {"weight_decay": 0.1}, marks=LONG),
+    ("flatten", "head", "paper", {}),
+    pytest.param("two linear layers", "head", "paper", {}, marks=LONG),
+]
+
+
+@pytest.mark.parametrize("name,part,gate,changes", CASES)
+def test_fifty_steps_are_those_of_local_training(name, part, gate, changes, monkeypatch):
+    densities = (1.0,) if gate in ("scale", "none") else (0.5,)
+    plan = dataclasses.replace(PLAN, densities=densities, **changes)
+    compare(small_network(name, densities, gate), part, plan, monkeypatch)
+
+
+@pytest.mark.parametrize("level", [pytest.param(0, marks=LONG), 1, pytest.param(2, marks=LONG)])
+def test_a_level_moves_its_own_norms_alone(level, monkeypatch):
+    densities = (0.25, 0.5, 1.0)
+    network = small_network("projection of 8", densities)
+    after = compare(network, "last-stage", dataclasses.replace(PLAN, densities=densities, level=level), monkeypatch)
+    start = network_tensors(network)
+    for name, value in after.items():
+        if ".norms." in name and not name.startswith("momentum/"):
+            assert np.array_equal(value, start[name]) == (f".norms.{level}." not in name), name
+
+
+def compare(network, part_name, plan, monkeypatch):
+    part = trainable(network, part_name, plan.adaptive_gradient)
+    start = network_tensors(part.network)
+    eager, ours = train_both(part, Eager(part), *examples(), STATISTICS, plan, monkeypatch)
+    assert len(ours[1]) == 50
+    check(part, eager, ours, start)
+    return ours[0]
+
+
+def test_what_cannot_be_cut_or_trained_is_refused_by_name():
+    with pytest.raises(UsageError, match="nothing is left"):
+        trainable(small_network("residual", (0.5,)), "last-stage")
+    dropping = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3, 2), nn.Flatten(), nn.Dropout(0.5), nn.Linear(32, CLASSES)
+    )
+    network = gate_network(dropping, SHAPE)
+    assert cut_network(network, "head").node == "_4"
+    with pytest.raises(UsageError, match="'4': dropout is random"):
+        Eager(trainable(network, "last-stage"))
