@@ -1,8 +1,12 @@
 """Commands on a real sshd, in an account that has a Python with LiteRT and nothing of ours."""
 
 import json
+import os
+import pwd
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,3 +89,78 @@ def test_a_login_script_that_prints_is_no_answer(fedgate, device, bundle):
         assert fedgate("verify", bundle.path, "--engine", "litert")[0] == 0
     finally:
         script.write_text(before)
+
+
+@pytest.fixture
+def large(changed):
+    """The bundle with 24 MB more, in six files that its manifest names."""
+    return changed(files={f"large{number}.bin": os.urandom(4 << 20) for number in range(6)})
+
+
+@pytest.fixture
+def slow(fedgate, device):
+    """Starts a command whose connection carries 8 MB a second, so that its copying can be met on the way."""
+    throttle = "import os,time\nwhile d:=os.read(0,65536):\n  os.write(1,d);time.sleep(1/128)"
+    folder = device.path.parent / "slow"
+    folder.mkdir(exist_ok=True)
+    (folder / "ssh").write_text(f"#!/bin/sh\n{sys.executable} -c '{throttle}' | {device.path}/ssh \"$@\"\n")
+    (folder / "ssh").chmod(0o755)
+    environment = fedgate.environment | {"PATH": f"{folder}:{fedgate.environment['PATH']}"}
+
+    def start(*arguments):
+        command = [sys.executable, "-m", "fedgate", *map(str, arguments), "--target", device.target]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    return start
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("dies", ["device", "client"])
+def test_a_connection_that_is_cut_in_the_middle_of_a_copy(fedgate, device, large, slow, dies):
+    started = slow("verify", large.path, "--engine", "litert")
+
+    def arrived():
+        return [p for p in device.cache.glob("part-bundle-*/*") if p.stat().st_size == 4 << 20 and "tmp" not in p.name]
+
+    wait_for(lambda: len(arrived()) >= 2)
+    if dies == "device":
+        device.cut()
+    else:
+        started.kill()
+    _, err = started.communicate(timeout=60)
+    if dies == "device":
+        assert started.returncode == 1 and err.count("\n") == 1
+        assert err.startswith("fedgate: the connection to device was lost") and "give the same command again" in err
+    wait_for(lambda: not any("import sys;del" in line for line in device.processes()))
+    whole = len(arrived())
+    assert 2 <= whole < 6 and len(device.parts()) == 1
+    before = device.copies()
+    status, out, err = fedgate("deploy", large.path, "--json")
+    assert (status, err) == (0, "")
+    there = json.loads(out)
+    assert (6 - whole) * (4 << 20) <= there["sent_bytes"] < (6 - whole + 1) * (4 << 20)
+    assert set(device.copies()) - set(before) == {Path(there["bundle"]).name} and device.parts() == []
+    status, out, _ = fedgate("verify", large.path, "--engine", "litert")
+    assert status == 0 and out.count(" ok ") == 4
+
+
+def test_a_full_disk(fedgate, device, bundle, large):
+    cache = device.home / ".cache"
+    cache.mkdir(exist_ok=True)
+    owner = pwd.getpwnam(device.user)
+    options = f"size=12m,uid={owner.pw_uid},gid={owner.pw_gid}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", cache], check=True)
+    try:
+        status, out, err = fedgate("verify", large.path)
+        assert (status, out) == (1, "") and err.count("\n") == 1
+        assert "no space left" in err and "needed" in err and "free" in err
+        assert [name.split("-")[0] for name in device.copies()] == ["code"] and device.parts() == []
+        assert fedgate("verify", bundle.path, "--engine", "litert")[0] == 0  # what fits still runs
+    finally:
+        subprocess.run(["umount", "--lazy", cache], check=True)
