@@ -6,20 +6,11 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedgate.device_runtime.codec import CODECS
 from fedgate.device_runtime.errors import UsageError, choose
 
-from .clocks import parse_rate, parse_spread
-from .gates import check_gate
+from .config_checks import check
 from .selection import parse_capacity
-from .strategies import ALGORITHMS, ROBUST, SERVER_OPTIMIZERS
-from .tails import TRAINABLE
 
-SCHEDULES = ("cosine", "constant", "exponential")
-ENGINES = ("auto", "loop", "cohort", "flower")
-PRECISIONS = ("auto", "fp32", "bf16")
-UPLOADS = ("salient", "full")
-AUGMENTATIONS = ("auto", "none", "crop", "crop-flip")
 # Where JSON's type is another than the field's.
 JSON_KINDS = {float: int | float, float | None: int | float | None, tuple[float, ...]: list}
 
@@ -101,86 +92,9 @@ class TrainConfig:
             object.__setattr__(self, "inbox", str(Path(self.inbox).expanduser().absolute()))
         if self.base is not None:
             object.__setattr__(self, "base", str(Path(self.base).expanduser().absolute()))
-        choose("trainable part", self.trainable, TRAINABLE)
         if self.trainable != "all":
-            if self.base is None:
-                raise UsageError(f"--trainable {self.trainable} needs the run that its trunk comes from: --base RUN")
-            if self.reestimate_norms:
-                raise UsageError(f"--trainable {self.trainable} keeps norm statistics that --reestimate-norms replaces")
             object.__setattr__(self, "density_schedule", 0.0)  # a trunk is tied to its densities
-        check_gate(self.gate, self.density)
-        choose("learning-rate schedule", self.lr_schedule, SCHEDULES)
-        choose("algorithm", self.algorithm, ALGORITHMS)
-        choose("server optimizer", self.server_optimizer, SERVER_OPTIMIZERS)
-        choose("robust aggregation", self.robust, ROBUST)
-        choose("upload", self.upload, UPLOADS)
-        choose("codec", self.codec, CODECS)
-        choose("codec", self.download_codec, CODECS)
-        choose("engine", self.engine, ENGINES)
-        choose("precision", self.precision, PRECISIONS)
-        choose("augmentation", self.augment, AUGMENTATIONS)
-        parse_spread(self.speed_spread)
-        for rate in (self.uplink, self.downlink):
-            parse_rate(rate)
-        if self.drop_out + self.garbage > 1:
-            raise UsageError("--drop-out and --garbage are shares of all clients: together at most 1")
-        for name, low, high in (
-            ("clients", 1, 100_000),
-            ("width", 1e-3, 16.0),
-            ("rounds", 1, 1_000_000),
-            ("local_epochs", 1, 10_000),
-            ("batch_size", 1, 1_000_000),
-            ("lr", 1e-12, 1e3),
-            ("lr_decay", 1e-3, 1.0),
-            ("momentum", 0.0, 0.9999),
-            ("weight_decay", 0.0, 1.0),
-            ("clip_norm", 0.0, 1e9),
-            ("proximal_mu", 0.0, 1e6),
-            ("server_lr", 1e-12, 1e3),
-            ("server_momentum", 0.0, 0.9999),
-            ("clip_update", 0.0, 1e9),
-            ("density_schedule", 0.0, 1.0),
-            ("upload_share", 0.01, 1.0),
-            ("fraction_train", 0.0, 1.0),
-            ("min_clients", 1, self.clients),
-            ("deadline", 1e-9, 1e9),
-            ("wait_for", 1, self.clients),
-            ("max_staleness", 0, 1000),
-            ("client_speed", 1e-9, 1e9),
-            ("drop_out", 0.0, 1.0),
-            ("garbage", 0.0, 1.0),
-            ("seed", 0, 2**32 - 1),
-        ):
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                option = name.replace("_", "-")
-                raise UsageError(f"--{option} {value} is out of range: {low} to {high}")
-        if self.upload == "full" and self.upload_share != TrainConfig.upload_share:
-            raise UsageError("--upload-share is of --upload salient, and this is a run with --upload full")
-        if self.lr_decay != TrainConfig.lr_decay and self.lr_schedule != "exponential":
-            raise UsageError(f"--lr-decay is of --lr-schedule exponential, and the schedule is {self.lr_schedule}")
-
-        if self.proximal_mu != TrainConfig.proximal_mu and self.algorithm != "fedprox":
-            raise UsageError(f"--proximal-mu is of --algorithm fedprox, and the algorithm is {self.algorithm}")
-        if self.server_momentum != TrainConfig.server_momentum and self.server_optimizer == "none":
-            raise UsageError("--server-momentum is of --server-optimizer momentum or adam, and there is none")
-        if self.algorithm == "scaffold" and self.inbox is not None:
-            raise UsageError(
-                "--algorithm scaffold cannot use an --inbox: updates from outside have no control variates"
-            )
-        if self.engine == "flower" and self.reestimate_norms:
-            raise UsageError("--reestimate-norms needs the clients' data here, and with --engine flower they keep them")
-        if self.robust != "none" and self.reestimate_norms:
-            raise UsageError(
-                f"--robust {self.robust} cannot protect --reestimate-norms, which pools what every client says: "
-                "leave one of them"
-            )
-        if self.robust != "none" and self.algorithm in ("fednova", "scaffold"):
-            trusted = "how many steps a client says it made" if self.algorithm == "fednova" else "control variates"
-            raise UsageError(
-                f"--robust {self.robust} cannot protect --algorithm {self.algorithm}, whose server adds up {trusted}: "
-                "use fedavg or fedprox"
-            )
+        check(self)
 
     def to_json(self):
         """Canonical JSON text: equal configurations give equal bytes."""
