@@ -4,7 +4,8 @@ Measured in the arm64 root that `fedgate bench --target emulated:cortex-a72` mak
 fedgate's own requirements bring, in the versions of constraints.txt, and no torch.
 
     installed_mb      files of a distribution, as `pip install --no-compile` leaves them
-    bytecode_mb       what pip adds without that option: the bytecode of all modules, also of those that nobody imports
+    bytecode_mb       what pip adds without that option: the bytecode of all modules, also of those that nobody imports;
+                      fedgate's own is not counted
     peak_rss_mb       peak resident memory of a fresh process that loads a program and runs an image, or executes a
                       whole command, as the kernel tells it (VmHWM): the emulator's own memory is in it
     least_rss_mb      the same without what is the emulator's at the end, which only grows: a Raspberry Pi's is between

@@ -14,6 +14,9 @@ from ...select import choose_level, matching
 from ...verify import TOLERANCE, compare_masks, relative_error
 from .emulator import COUNTS, Emulator
 
+# the options of `bench` that mean something where nothing is timed; --rounds: how many inferences are counted
+COUNTED = ("--engine", "--role", "--level", "--density", "--threads", "--rounds")
+
 
 def count_programs(
     emulator: Emulator,
@@ -127,5 +130,6 @@ def refuse(engine: str | None, threads: int, given: dict) -> None:
         raise UsageError(f"an emulated target runs LiteRT programs, not {engine}'s: --engine litert")
     if threads != 1:
         raise UsageError("an emulated target counts what one thread executes: --threads 1")
-    if "--seconds" in given:
-        raise UsageError("an emulated target measures no time: --rounds says how many inferences to count")
+    for flag in given:
+        if flag not in COUNTED:
+            raise UsageError(f"{flag} does not go with an emulated target: bench counts there, and times nothing")

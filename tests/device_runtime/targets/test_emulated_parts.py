@@ -95,7 +95,7 @@ def test_what_a_count_cannot_do_is_refused_before_anything_is_made():
     for engine, threads, given, words in (
         ("onnx", 1, {}, "--engine litert"),
         (None, 2, {}, "--threads 1"),
-        (None, 1, {"--seconds": 3.0}, "--rounds"),
+        (None, 1, {"--rounds": 2, "--seconds": 3.0}, "--seconds does not go with"),
     ):
         with pytest.raises(UsageError, match=words):
             counts.refuse(engine, threads, given)
