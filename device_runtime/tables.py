@@ -104,8 +104,9 @@ def print_bench(result: dict) -> None:
     out = console()
     facts = [_fact(key, value) for key, value in result["machine"].items() if value and not isinstance(value, list)]
     out.print(", ".join(facts))
-    for line in board_lines(result["machine"], result["board"]):
-        out.print(line, soft_wrap=True)
+    if "board" in result:  # an Android app's results have none
+        for line in board_lines(result["machine"], result["board"]):
+            out.print(line, soft_wrap=True)
     made = table(
         *("program", "runtime", "role", "density", "p50 ms", "p90 ms", "ratio to dense (95 %)"),
         *("MACs asked", "executed", "load ms", "first ms", "peak MB"),
@@ -131,7 +132,7 @@ def print_bench(result: dict) -> None:
             f"{row['peak_rss_mb']:.0f}",
         )
     out.print(made)
-    for entry in result["sustained"]:
+    for entry in result.get("sustained", ()):
         for line in sustained_lines(entry):
             out.print(line, soft_wrap=True)
     for entry in result["skipped"]:
