@@ -17,7 +17,7 @@ COMMANDS = {
     "train": ("fedgate.train.cli", "train", "Train a gated network federatedly."),
     "client": ("fedgate.train.flower.cli", "client", "Train as a client of a run on another machine."),
     "flower": ("fedgate.train.flower.cli", "flower", "Keys and the SuperLink for clients on other machines."),
-    "evaluate": ("fedgate.train.cli", "evaluate", "Accuracy by density and by client, and MACs, of a run."),
+    "evaluate": ("fedgate.train.evaluate_cli", "evaluate", "Accuracy by density and by client, and MACs, of a run."),
     "report": ("fedgate.train.report.cli", "report", "Compare runs on one HTML page."),
     "export": ("fedgate.export.cli", "export", "Export a run as a bundle of verified programs."),
     "inspect": ("fedgate.device_runtime.cli", "inspect", "Show what is inside a bundle."),
