@@ -154,6 +154,8 @@ def train_selected(turnout, available):
                 blob = damage(blob, config.seed, done, client)
             seconds += run.clocks.sending(len(blob))
             update, known["reason"] = judge(blob, *turnout.base(done))
+            if update is not None:
+                known["examples"] = update.examples  # on a machine of its own a client may hold others
             known["bytes_down"] = received if result.bytes_down is None else result.bytes_down
             known |= {"loss": result.loss, "accuracy": result.accuracy, "bytes_up": len(blob)}
             known |= {"cpu_seconds": round(result.cpu_seconds, 3), "seconds": round(result.seconds, 3)}

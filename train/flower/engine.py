@@ -17,8 +17,8 @@ from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tensors import pack, tensors_hash
 from fedgate.device_runtime.uploads import HELD, held_round
 
+from ..ingredients import expected_updates
 from ..local_engine import LocalEngine, NoResult, TaskResult
-from ..tails import is_frozen
 from . import messages
 from .link import Link
 from .transport import LinkLostError
@@ -60,7 +60,7 @@ class FlowerEngine(LocalEngine):
         """info: the run's; frozen: all tensors of a network of which a part is frozen. Others as in `LocalEngine`."""
         super().__init__(build, data, parts, precision, workers)
         self.document, self.superlink = messages.run_document(info), superlink
-        self.trunk = None if frozen is None else trunk_blob(build(), frozen)
+        self.trunk = None if frozen is None else trunk_blob(info, build(), frozen)
         self.link = None
         self.clients = {}  # of the nodes that have said who they are: (id, since when online) -> client
         self.hellos = {}  # asked, by message
@@ -232,7 +232,8 @@ class Trunk:
     sha256: str
 
 
-def trunk_blob(network, tensors):
-    frozen = {name: tensors[name] for name in tensors if is_frozen(network, name)}
+def trunk_blob(info, network, tensors):
+    sent = expected_updates(info, network).parameters
+    frozen = {name: value for name, value in tensors.items() if name not in sent}
     sha256 = tensors_hash(frozen)
     return Trunk(pack(frozen, {"format": "fedgate-trunk", "version": 1, "sha256": sha256}), sha256)
