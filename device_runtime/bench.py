@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from .board.host import Host
 from .board.watch import Watch
 from .bundle import Bundle
 from .child import how_it_ended, python_command
-from .engines import LoadedProgram, load_program, why_not
+from .engines import LoadedProgram, why_not
 from .errors import FedgateError, UsageError
 from .guard import check
 from .machine import OtherLoad, machine_info
@@ -25,6 +26,8 @@ from .predict import asked_macs, executed_macs, stock_macs
 from .select import choose_level, matching, runnable
 from .stats import paired_ratio
 from .sustained import sustain_each
+from .tuning.model import model_role, open_model, tuned_level, tuned_trunks
+from .tuning.personal import load_personal
 
 BURST = 5  # timed runs of a program in its turn
 LEAST_ROUNDS = 12
@@ -42,11 +45,14 @@ def bench(
     sustained: float | None = None,
     cpus: str | None = None,
     host: Host | None = None,
+    personal: Path | None = None,
 ) -> dict:
     """Measure the programs of one level, on the CPUs that `cpus` names ("0-3"; None: wherever they land).
 
     Returns {"machine", "board", "rows", "skipped", "sustained", "warnings"}, rows flat; "board" is what
     `board.watch.Watch.facts` tells, and "sustained" has an entry for each program, run alone for so many seconds.
+
+    personal: a file by `fedgate finetune`; its model is measured instead, trunk and tail one behind the other.
 
     All programs share one process and take turns, so that drifts of the machine hit them alike. Each row has p50_ms
     and p90_ms of single runs, ratio_to_dense (median of the rounds' ratios to the dense program of the same engine)
@@ -60,22 +66,29 @@ def bench(
     chosen = None if cpus is None else choose_cpus(cpus, host, os.sched_getaffinity(0))
     machine = machine_info(host)  # before this process gets fewer CPUs
     with pinned(chosen):
-        measured = _bench(bundle, engine, role, threads, level, density, rounds, seconds, sustained, chosen, host)
+        measured = _bench(
+            bundle, engine, role, threads, level, density, rounds, seconds, sustained, chosen, host, personal
+        )
     if machine["emulated"]:
         measured["warnings"].append("this CPU is emulated: its times are not those of any real one")
     return {"machine": machine | {"others_busy_cores": measured.pop("others_busy_cores")}, **measured}
 
 
-def _bench(bundle, engine, role, threads, level, density, rounds, seconds, sustained, cpus, host) -> dict:
-    level = choose_level(bundle.manifest, level, density)
-    wanted = with_baselines(bundle, matching(bundle, engine, role, level))
+def _bench(bundle, engine, role, threads, level, density, rounds, seconds, sustained, cpus, host, personal) -> dict:
+    tuned = None if personal is None else load_personal(personal, bundle)
+    if tuned is None:
+        level = choose_level(bundle.manifest, level, density)
+        wanted = with_baselines(bundle, matching(bundle, engine, role, level))
+    else:
+        level = tuned_level(tuned, level, density, bundle)
+        wanted = with_baselines(bundle, tuned_trunks(bundle, engine, role))
     programs = runnable(wanted)
     check(bundle, programs)
     inputs = bundle.reference().image
     watch = Watch(host, cpus, threads)
     # before anything is loaded here, so that the children find an idle machine
-    loads = [measure_loading(bundle, program, level, threads) for program in programs]
-    loaded = [load_program(bundle, program, threads) for program in programs]
+    loads = [measure_loading(bundle, program, level, threads, personal) for program in programs]
+    loaded = [open_model(bundle, program, tuned, threads) for program in programs]
     masks, counted = zip(*(warm_up(program, inputs, level) for program in loaded), strict=True)
     others = OtherLoad()
     times = interleave(loaded, inputs, level, rounds, seconds, watch)
@@ -157,10 +170,11 @@ def interleave(
     return np.stack(times, axis=1) / 1e6
 
 
-def measure_loading(bundle: Bundle, program: Program, level: int, threads: int) -> dict:
+def measure_loading(bundle: Bundle, program: Program, level: int, threads: int, personal: Path | None = None) -> dict:
     """load_ms, first_ms and peak_rss_mb of a program in a fresh Python process."""
-    command = [*python_command("load_probe"), str(bundle.path), program.file]
-    child = subprocess.run([*command, str(level), str(threads)], capture_output=True, text=True, timeout=600)
+    command = [*python_command("load_probe"), str(bundle.path), program.file, str(level), str(threads)]
+    command += [] if personal is None else [str(personal)]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=600)
     if child.returncode != 0:
         reason = (child.stderr.strip().splitlines() or [how_it_ended(child.returncode)])[-1]
         raise FedgateError(f"{program.file} does not load in a fresh process: {reason}")
@@ -178,7 +192,7 @@ def _row(bundle, program, level, threads, times, masks, counted) -> dict:
         "model": manifest.model,
         "gate": manifest.gate,
         "input": manifest.shape[-1],
-        "role": program.role,
+        "role": model_role(program),
         "density": None if program.role == "dense" else manifest.densities[level],
         "threads": threads,
         "program": program.file,

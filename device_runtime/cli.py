@@ -4,13 +4,16 @@ import json
 
 import click
 
-from .targets.request import target_options
+from .targets.request import InputPath, target_options
 
 BUNDLE = click.argument("bundle", metavar="NAME.fedgate")
 ENGINE = click.option("--engine", metavar="NAME", help="executorch, litert or onnx; default: all that are installed.")
 ROLE = click.option("--role", metavar="NAME", help="dense, masked, skip or static.")
 LEVEL = click.option("--level", type=int, help="Index of the density; default: the bundle's own.")
 DENSITY = click.option("--density", type=float, help="The density itself, instead of --level.")
+PERSONAL = click.option(
+    "--personal", type=InputPath(), metavar="FILE", help="By `fedgate finetune`: its parameters in the bundle."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 
 
@@ -38,9 +41,10 @@ def inspect(bundle, as_json):
 @click.command()
 @BUNDLE
 @ENGINE
+@PERSONAL
 @target_options
 @JSON
-def verify(bundle, engine, target, python, as_json):
+def verify(bundle, engine, personal, target, python, as_json):
     """Run every program of a bundle that can run here, against its reference outputs and masks.
 
     \b
@@ -50,10 +54,16 @@ def verify(bundle, engine, target, python, as_json):
     from .bundle import load_bundle
     from .errors import FedgateError
     from .targets import elsewhere
+    from .tuning.verify import verify_personal
     from .verify import verify as verify_bundle
 
     there = elsewhere()
-    rows = there["programs"] if there else verify_bundle(load_bundle(bundle), engine)
+    if there:
+        rows = there["programs"]
+    elif personal:
+        rows = verify_personal(load_bundle(bundle), personal, engine)
+    else:
+        rows = verify_bundle(load_bundle(bundle), engine)
     if as_json:
         _print_json({"bundle": bundle, "programs": rows})
     else:
@@ -73,8 +83,9 @@ def verify(bundle, engine, target, python, as_json):
 @ROLE
 @LEVEL
 @DENSITY
+@PERSONAL
 @JSON
-def predict(bundle, images, engine, role, level, density, as_json):
+def predict(bundle, images, engine, role, level, density, personal, as_json):
     """Classify pictures, and show which channels of the network ran.
 
     \b
@@ -84,7 +95,7 @@ def predict(bundle, images, engine, role, level, density, as_json):
     from .bundle import load_bundle
     from .predict import predict as predict_images
 
-    result = predict_images(load_bundle(bundle), images, engine, role, level, density)
+    result = predict_images(load_bundle(bundle), images, engine, role, level, density, personal)
     if as_json:
         return _print_json(result)
     from .tables import print_predictions
@@ -103,9 +114,11 @@ def predict(bundle, images, engine, role, level, density, as_json):
 @click.option("--rounds", type=int, help="Measure this many rounds instead.")
 @click.option("--cpus", metavar="LIST", help="Run on these CPUs alone, such as 4-7.")
 @click.option("--sustained", type=float, metavar="SECONDS", help="Then run each program alone for so long.")
+@PERSONAL
 @target_options
 @JSON
-def bench(bundle, engine, role, level, density, threads, seconds, rounds, cpus, sustained, target, python, as_json):
+def bench(bundle, engine, role, level, density, threads, seconds, rounds, cpus, sustained, personal, target, python,
+          as_json):  # fmt: skip
     """Measure the latency of a bundle's programs, batch 1, on this machine or on a --target.
 
     Programs take turns in one process, and are compared round by round with the dense program of the same engine.
@@ -125,7 +138,7 @@ def bench(bundle, engine, role, level, density, threads, seconds, rounds, cpus, 
 
     there = elsewhere()
     options = (engine, role, threads, level, density, rounds, seconds, sustained, cpus)
-    result = there or bench_bundle(load_bundle(bundle), *options)
+    result = there or bench_bundle(load_bundle(bundle), *options, personal=personal)
     if as_json:
         return _print_json(result)
     from .tables import print_bench, print_counts

@@ -65,12 +65,18 @@ def attempt(bundle: Bundle, program: Program, image: np.ndarray, seconds: int) -
     try:
         loaded = load_program(bundle, program)
         for level in range(len(bundle.manifest.densities)) if program.takes_level else [program.level]:
-            loaded.run(image, level)
+            loaded.call(some_inputs(program, image, level))
         del loaded
         gc.collect()  # memory that was written over is often noticed only when it is freed
     except FedgateError as error:
         return str(error)
     return ""
+
+
+def some_inputs(program: Program, image: np.ndarray, level: int | None) -> dict[str, np.ndarray]:
+    """Something for each input of a program of any role: an image, a level, and else zeros."""
+    zeros = {port.name: np.zeros(port.shape, port.dtype) for port in program.inputs}
+    return zeros | {"image": image, "level": np.array([level or 0], np.int32)}
 
 
 if __name__ == "__main__":

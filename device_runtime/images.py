@@ -1,4 +1,4 @@
-"""A picture file as a network's input."""
+"""A picture file as pixels, and pixels as a network's input."""
 
 import warnings
 from pathlib import Path
@@ -11,7 +11,12 @@ from .manifest import Manifest
 
 
 def load_image(path: Path, manifest: Manifest) -> np.ndarray:
-    """A picture as float32 (1, C, H, W): upright, gray or RGB, resized (bilinear), scaled to [0, 1], normalised.
+    """A picture as float32 (1, C, H, W): `load_pixels`, scaled to [0, 1], normalised."""
+    return normalise(load_pixels(path, manifest), manifest)
+
+
+def load_pixels(path: Path, manifest: Manifest) -> np.ndarray:
+    """A picture as uint8 (H, W, C): upright, gray or RGB, resized (bilinear).
 
     Raises `FedgateError` for a file that is no picture, or a network that takes neither 1 nor 3 channels.
     """
@@ -30,7 +35,7 @@ def load_image(path: Path, manifest: Manifest) -> np.ndarray:
         raise FedgateError(f"cannot read the picture {path}: {error.strerror or 'not a picture'}") from error
     except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
         raise FedgateError(f"cannot read the picture {path}: {error}") from error
-    return normalise(np.asarray(picture).reshape(height, width, channels), manifest)
+    return np.asarray(picture).reshape(height, width, channels)
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

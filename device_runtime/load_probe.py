@@ -1,6 +1,6 @@
 """Loads one program in this fresh process and prints what that cost, as JSON; `bench` starts it.
 
-python -m fedgate.device_runtime.load_probe BUNDLE FILE LEVEL THREADS
+python -m fedgate.device_runtime.load_probe BUNDLE FILE LEVEL THREADS [PERSONAL]
 """
 
 import json
@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 from .bundle import load_bundle
-from .engines import import_runtime, load_program
+from .engines import import_runtime
+from .tuning.model import open_model
+from .tuning.personal import load_personal
 
 
 def peak_rss_mb() -> float:
@@ -29,13 +31,14 @@ def peak_rss_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def main(path: str, file: str, level: int, threads: int) -> dict:
+def main(path: str, file: str, level: int, threads: int, personal: str | None = None) -> dict:
     bundle = load_bundle(Path(path))
+    tuned = None if personal is None else load_personal(Path(personal), bundle)
     program = next(program for program in bundle.manifest.programs if program.file == file)
     image = bundle.reference().image[:1]
     import_runtime(program.engine)
     start = time.perf_counter()
-    loaded = load_program(bundle, program, threads)
+    loaded = open_model(bundle, program, tuned, threads)
     ready = time.perf_counter()
     loaded.run(image, level if program.takes_level else None)
     first = time.perf_counter()
@@ -47,4 +50,4 @@ def main(path: str, file: str, level: int, threads: int) -> dict:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))
+    print(json.dumps(main(*sys.argv[1:3], int(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:])))

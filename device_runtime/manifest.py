@@ -76,6 +76,7 @@ class Manifest:
     tail: TailInfo | None
     programs: tuple[Program, ...]
     files: dict[str, tuple[str, int]]
+    digest: str
 
 
 def render_manifest(fields: dict) -> bytes:
@@ -144,6 +145,7 @@ def _manifest(fields: Fields) -> Manifest:
         tail=parse_tail(fields.get("tail"), layers),
         programs=programs,
         files=_files(fields.get("files")),
+        digest=fields.sha256("digest"),
     )
     for program in programs:
         if manifest.gate == "none" and program.role in ("masked", "skip", "static"):

@@ -7,11 +7,12 @@ import numpy as np
 
 from . import macs
 from .bundle import Bundle
-from .engines import load_program
 from .guard import check
 from .images import load_image
 from .manifest import Manifest, Program
 from .select import best, choose_level, matching, runnable
+from .tuning.model import model_role, open_model, tuned_level, tuned_trunks
+from .tuning.personal import load_personal
 
 
 def predict(
@@ -21,19 +22,26 @@ def predict(
     role: str | None = None,
     level: int | None = None,
     density: float | None = None,
+    personal: Path | None = None,
 ) -> dict:
     """Classify pictures with one program, by default the one that shows most and loads fastest.
 
+    personal: a file by `fedgate finetune`, whose parameters the tail then has.
     Returns a JSON object: the program, and by picture its top class, all probabilities, the MACs that its masks ask
     for and those that the program executes, and for programs with masks the open channels of every gated layer.
     Raises `FedgateError` for an unreadable picture or when nothing can run, `UsageError` for unknown names and levels.
     """
     manifest = bundle.manifest
-    level = choose_level(manifest, level, density)
-    program = best(runnable(matching(bundle, engine, role, level)))
+    tuned = None if personal is None else load_personal(personal, bundle)
+    if tuned is None:
+        level = choose_level(manifest, level, density)
+        program = best(runnable(matching(bundle, engine, role, level)))
+    else:
+        level = tuned_level(tuned, level, density, bundle)
+        program = tuned_trunks(bundle, engine, role)[0]
     inputs = [load_image(path, manifest) for path in images]
     check(bundle, [program])
-    loaded = load_program(bundle, program)
+    loaded = open_model(bundle, program, tuned)
     rows = []
     for path, image in zip(images, inputs, strict=True):
         logits, open = loaded.run(image, level if program.takes_level else None)
@@ -41,7 +49,7 @@ def predict(
     return {
         "model": manifest.model,
         "engine": program.engine,
-        "role": program.role,
+        "role": model_role(program),
         "program": program.file,
         "density": None if program.role == "dense" else manifest.densities[level],
         "images": rows,

@@ -29,7 +29,7 @@ def verify(bundle: Bundle, engine: str | None = None) -> list[dict]:
     max_error (relative to the largest logit), close_calls, decisions and reason. Raises `FedgateError` when no program
     can run here, `UsageError` for an unknown engine.
     """
-    rows = [_row(program, why_not(program)) for program in matching(bundle, engine, None)]
+    rows = [program_row(program, why_not(program)) for program in matching(bundle, engine, None)]
     if all(row["status"] == "skipped" for row in rows):
         reasons = dict.fromkeys(row["reason"] for row in rows)
         raise FedgateError(f"nothing to verify: no program can run here: {'; '.join(reasons)}")
@@ -44,14 +44,14 @@ def verify(bundle: Bundle, engine: str | None = None) -> list[dict]:
             row.update(verify_program(bundle, programs[row["file"]], reference))
     if engine is None:
         rows += [
-            _row(program, "trains, and has no reference outputs")
+            program_row(program, "trains, and has no reference outputs")
             for program in programs.values()
             if program.role not in INFERENCE_ROLES
         ]
     return rows
 
 
-def _row(program: Program, reason: str | None) -> dict:
+def program_row(program: Program, reason: str | None) -> dict:
     return {
         "file": program.file,
         "engine": program.engine,
@@ -67,14 +67,23 @@ def _row(program: Program, reason: str | None) -> dict:
     }
 
 
-def verify_program(bundle: Bundle, program: Program, reference: Reference) -> dict:
-    """Run one program on every reference input (and level), and compare; the row's fields from status on."""
+def verify_program(
+    bundle: Bundle, program: Program, reference: Reference, load=load_program, level: int | None = None
+) -> dict:
+    """Run one program on every reference input (and level), and compare; the row's fields from status on.
+
+    load: (bundle, program) -> what is run; level: at this one alone.
+    """
     manifest = bundle.manifest
-    levels = range(len(manifest.densities)) if program.takes_level else [program.level]
+    role = "dense" if manifest.gate == "none" else program.role
+    if level is not None:
+        levels = [level]
+    else:
+        levels = range(len(manifest.densities)) if program.takes_level else [program.level]
     counts = {"runs": 0, "compared": 0, "max_error": 0.0, "close_calls": 0, "decisions": 0}
     faults = []
     try:
-        loaded = load_program(bundle, program)
+        loaded = load(bundle, program)
         for level in levels:
             for index in range(len(reference.image)):
                 logits, open = loaded.run(reference.image[index : index + 1], level)
@@ -94,7 +103,7 @@ def verify_program(bundle: Bundle, program: Program, reference: Reference) -> di
                         faults.append(f"{where}: {fault}")
                     if close or fault:
                         continue
-                error = relative_error(logits[0], reference.logits(program.role, level)[index])
+                error = relative_error(logits[0], reference.logits(role, level)[index])
                 counts["compared"] += 1
                 counts["max_error"] = max(counts["max_error"], error)
                 if error > TOLERANCE:

@@ -30,6 +30,7 @@ COMMANDS = {
     "kernels": ("fedgate.device_runtime.kernels.cli", "kernels", "Build the channel-skipping kernel, or show it."),
     "bench": ("fedgate.device_runtime.cli", "bench", "Measure the latency of a bundle's programs."),
     "deploy": ("fedgate.device_runtime.targets.cli", "deploy", "Bring a bundle, and what runs it, to a device."),
+    "finetune": ("fedgate.device_runtime.tuning.cli", "finetune", "Train a bundle's tail on this device's images."),
 }
 
 

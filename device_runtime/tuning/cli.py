@@ -1,0 +1,77 @@
+"""`fedgate finetune`: its options, and the progress that it shows."""
+
+import json
+from pathlib import Path
+
+import click
+
+from ..targets.request import InputPath, target_options
+
+
+@click.command(short_help="Train a bundle's tail on this device's own images.")
+@click.argument("bundle", metavar="NAME.fedgate")
+@click.option("--data", required=True, type=InputPath(), help="A folder of images by class, or recorded samples.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A new folder for results.")
+@click.option("--engine", metavar="NAME", help="litert or executorch; default: the first that can train here.")
+@click.option("--epochs", type=int, default=10, show_default=True)
+@click.option("--lr", type=float, default=0.01, show_default=True, help="Learning rate.")
+@click.option("--lr-decay", type=float, default=1.0, show_default=True, help="Factor on it after each epoch.")
+@click.option("--batch-size", type=int, help="Examples of a step; default: what the bundle was exported for.")
+@click.option("--momentum", type=float, default=0.9, show_default=True)
+@click.option("--weight-decay", type=float, default=5e-4, show_default=True)
+@click.option("--clip-norm", type=float, default=1.0, show_default=True, help="Largest norm of a gradient; 0: any.")
+@click.option("--validation", type=float, default=0.2, show_default=True, help="Share of each class that is held out.")
+@click.option("--patience", type=int, default=3, show_default=True, help="Epochs without a gain before it stops.")
+@click.option("--level", type=int, help="Index of the density; default: the bundle's own.")
+@click.option("--density", type=float, help="The density itself, instead of --level.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the held-out images and of the order.")
+@click.option(
+    "--client", type=click.IntRange(0), default=0, show_default=True, help="This device's number in the server's run."
+)
+@click.option("--codec", default="fp32", show_default=True, help="Of the update: fp32, fp16, int8 or int4.")
+@click.option("--upload-share", type=float, default=1.0, show_default=True, help="Of the salience that is sent.")
+@click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@target_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def finetune(bundle, data, out, engine, level, density, validation, patience, client, skip_unreadable, threads, target,
+             python, as_json, batch_size, **options):  # fmt: skip
+    """Train a bundle's head or last stage on this device's own images.
+
+    DATA is a folder DATA/CLASS/IMAGE. The rest of the network runs once over each image. Writes personal.safetensors,
+    for `predict --personal`, and an update that a federated run with --inbox takes. An interrupted one goes on with the
+    same command.
+
+    \b
+    Example:
+      fedgate finetune digits.fedgate --data photos --out mine --epochs 5
+    """
+    from ..targets import elsewhere
+    from .show import print_result
+
+    result = elsewhere(out)
+    if result is None:
+        device = (engine, validation, patience, client, skip_unreadable, threads)
+        result = finetune_here(bundle, data, out, level, density, batch_size, options, device, quiet=as_json)
+    if as_json:
+        return click.echo(json.dumps(result, indent=1))
+    print_result(result)
+
+
+def finetune_here(bundle, data, out, level, density, batch_size, options, device, quiet):
+    """Fine-tune on this machine, with progress. options: other fields of a `TailPlan`."""
+    from ..bundle import load_bundle
+    from ..select import choose_level
+    from .plan import TailPlan
+    from .session import finetune as finetune_bundle
+    from .show import RichWatcher
+
+    loaded = load_bundle(bundle)
+    loaded.tail()  # says it where a bundle has nothing to train
+    level = choose_level(loaded.manifest, level, density)
+    plan = TailPlan(level, batch_size=batch_size or loaded.manifest.tail.batch_size, **options)
+    try:
+        with RichWatcher(quiet) as watcher:
+            return finetune_bundle(loaded, data, out, plan, *device, watcher)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"interrupted; the same command goes on with {out}") from error

@@ -1,0 +1,90 @@
+"""A bundle's trunk and a tail with parameters of its own, run one behind the other as one program."""
+
+import numpy as np
+
+from ..bundle import Bundle
+from ..engines import load_program
+from ..errors import FedgateError, UsageError
+from ..guard import check
+from ..manifest import Program
+from .personal import Personal
+from .programs import INFERENCE, run_trunk, tail_programs
+
+ROLES = {"skip": True, "masked": False}  # whether the trunk of that name needs the kernel
+
+
+class TunedModel:
+    """As a `LoadedProgram` of role `masked`: images in, logits and the masks of the whole network out.
+
+    program: the trunk's, which says what the kernel computes. Raises `FedgateError` when a program does not load.
+    """
+
+    def __init__(self, bundle: Bundle, trunk: Program, parameters: dict[str, np.ndarray], threads: int = 1):
+        tail = tail_programs(bundle, trunk.engine, INFERENCE)[0]["tail"][0]
+        check(bundle, [trunk, tail])
+        self.program = trunk
+        self._trunk, self._tail = (load_program(bundle, program, threads) for program in (trunk, tail))
+        self._parameters = parameters
+
+    def run(self, image: np.ndarray, level: int | None) -> tuple[np.ndarray, np.ndarray | None]:
+        """One normalised image float32 (1, C, H, W) -> logits (1, classes), masks uint8 (1, sum of C_out) or None."""
+        self.prepare(image, level)
+        self.invoke()
+        return self.outputs()
+
+    def prepare(self, image: np.ndarray, level: int | None) -> None:
+        self._image, self._level = image, level or 0
+
+    def invoke(self) -> None:
+        """Both programs, and what lies between them: the tail takes its parameters anew each time."""
+        features, self._open = run_trunk(self._trunk, self._image, self._level)
+        values = {"features": features, "level": np.array([self._level], np.int32)}
+        self._results = self._tail.call(self._parameters | values)
+
+    def outputs(self) -> tuple[np.ndarray, np.ndarray | None]:
+        opened = [self._open, self._results.get("open", np.zeros((1, 0), np.uint8))]
+        opened = np.concatenate(opened, axis=1)
+        return self._results["logits"], opened if opened.size else None
+
+    def kernel_macs(self) -> int:
+        """MACs that the kernel counts in one run of the prepared image."""
+        return self._trunk.kernel_macs()
+
+
+def tuned_trunks(bundle: Bundle, engine: str | None = None, role: str | None = None) -> list[Program]:
+    """The trunk programs that can run here, of every engine (or `engine`); the best one first.
+
+    Raises `UsageError` for a role that a tuned model does not have.
+    """
+    if role not in (None, *ROLES):
+        raise UsageError(f"a personal model runs as {' or '.join(ROLES)}, not {role}")
+    found = [trunk for programs in tail_programs(bundle, engine, INFERENCE) for trunk in programs["trunk"]]
+    chosen = [trunk for trunk in found if role is None or trunk.needs_kernel == ROLES[role]]
+    if not chosen:
+        raise FedgateError(f"{bundle.path} has no {role} trunk that can run here: fedgate kernels build")
+    return chosen
+
+
+def open_model(bundle: Bundle, program: Program, personal: Personal | None, threads: int = 1):
+    """A program to run on images; a trunk with the tail of a personal model behind it."""
+    if personal is None or program.role != "trunk":
+        return load_program(bundle, program, threads)
+    return TunedModel(bundle, program, personal.tensors, threads)
+
+
+def model_role(program: Program) -> str:
+    """What `open_model` opens is called: a program's role, or, behind a trunk, how that one runs."""
+    if program.role != "trunk":
+        return program.role
+    return "tuned skip" if program.needs_kernel else "tuned masked"
+
+
+def tuned_level(personal: Personal, level: int | None, density: float | None, bundle: Bundle) -> int:
+    """The level of a personal model, which was trained for one alone. Raises `UsageError` if another is asked for."""
+    densities = bundle.manifest.densities
+    asked = level is not None and level != personal.level
+    if asked or (density is not None and abs(density - densities[personal.level]) > 1e-6):
+        raise UsageError(
+            f"the personal model was trained at density {densities[personal.level]:g}, level {personal.level}"
+        )
+    return personal.level

@@ -1,0 +1,127 @@
+"""Epochs of local training with a validation after each, saved so that they can go on after any interruption."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..checks import canonical_json
+from ..errors import UsageError
+from ..tensors import read_tensors, write_tensors
+from .evaluate import scores, tail_logits
+from .plan import TailPlan
+from .programs import TailPrograms
+from .state import TailState, state_arrays, state_from_arrays
+from .steps import TrainingSet, train
+
+SAVED = "training.safetensors"
+SAVE_SECONDS = 20.0  # of training that a killed process may lose
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A training so far. best: the state after the epoch with the lowest validation loss, or the last one.
+
+    epochs: a row each: epoch (from 1), loss, accuracy, and validation_loss and validation_accuracy or None.
+    """
+
+    state: TailState
+    best: TailState
+    epochs: tuple[dict, ...] = ()
+    before: dict | None = None
+    seconds: float = field(default=0.0, compare=False)  # of this process's steps
+
+    def best_epoch(self) -> int | None:
+        """From 1; None before the first has ended."""
+        if not self.epochs:
+            return None
+        if self.epochs[-1]["validation_loss"] is None:
+            return len(self.epochs)
+        return int(np.argmin([row["validation_loss"] for row in self.epochs])) + 1
+
+    def done(self, plan: TailPlan, patience: int | None) -> bool:
+        stalled = patience is not None and len(self.epochs) - (self.best_epoch() or 0) >= patience
+        return len(self.epochs) == plan.epochs or (bool(self.epochs) and stalled)
+
+
+def run_training(
+    programs: TailPrograms,
+    examples: TrainingSet,
+    validation: np.ndarray,
+    plan: TailPlan,
+    start: TailState,
+    patience: int | None,
+    folder: Path,
+    key: dict,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Train until the plan's epochs are over, or `patience` epochs brought no lower validation loss.
+
+    validation: rows to judge by, none without. start: the untrained tail. key: a JSON object that says all that the
+    result depends on; what `folder` holds of the same key is continued, and of another refused. progress: called after
+    each step and each epoch.
+    """
+    now = _saved(folder, key) or Progress(start, start)
+    patience = patience if len(validation) else None
+
+    def judge(parameters):
+        if not len(validation):
+            return None
+        logits = tail_logits(programs.tail, parameters, examples.features, validation, plan.level)
+        return scores(logits, examples.labels[validation])
+
+    if len(validation) and now.before is None:
+        now = replace(now, before=judge(start.parameters))
+    saved = time.monotonic()
+    try:
+        while not now.done(plan, patience):
+            started = time.perf_counter()
+            for state in train(programs.train, examples, plan, now.state):
+                now = replace(now, state=state, seconds=now.seconds + time.perf_counter() - started)
+                if state.batch == 0:
+                    now = _after_epoch(now, judge(state.parameters))
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    _save(folder, key, now)
+                    saved = time.monotonic()
+                progress(now)
+                started = time.perf_counter()
+    finally:
+        _save(folder, key, now)
+    return now
+
+
+def _after_epoch(now: Progress, judged: dict | None) -> Progress:
+    row = {
+        "epoch": now.state.epoch,
+        "loss": now.state.loss,
+        "accuracy": now.state.accuracy,
+        "validation_loss": judged and judged["loss"],
+        "validation_accuracy": judged and judged["accuracy"],
+    }
+    now = replace(now, epochs=(*now.epochs, row))
+    return replace(now, best=now.state) if now.best_epoch() == len(now.epochs) else now
+
+
+def _save(folder: Path, key: dict, now: Progress) -> None:
+    arrays, meta = {}, {"key": key, "epochs": list(now.epochs), "before": now.before}
+    for name in ("state", "best"):
+        own, meta[name] = state_arrays(getattr(now, name), f"{name}/")
+        arrays |= own
+    write_tensors(folder / SAVED, arrays, meta)
+
+
+def _saved(folder: Path, key: dict) -> Progress | None:
+    if not (folder / SAVED).is_file():
+        return None
+    arrays, meta = read_tensors(folder / SAVED)
+    if canonical_json(meta.get("key")) != canonical_json(key):
+        old = meta.get("key") or {}
+        other = ", ".join(name for name in sorted(key) if old.get(name) != key[name])
+        raise UsageError(
+            f"{folder.parent} holds an unfinished fine-tuning of another {other}: "
+            "go on with what it began with, or choose another --out"
+        )
+    states = {name: state_from_arrays(arrays, meta.get(name), f"{name}/") for name in ("state", "best")}
+    return Progress(**states, epochs=tuple(meta["epochs"]), before=meta["before"])
