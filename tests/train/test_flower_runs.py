@@ -129,7 +129,7 @@ def test_without_tls_anybody_is_a_client(tmp_path, monkeypatch):
 def test_a_node_that_stays_away_has_dropped_out(tmp_path, monkeypatch):
     with federation(tmp_path, monkeypatch) as nodes:
         nodes.join(0)
-        _, rows = train(tmp_path / "flower", nodes.superlink(patience=1.0))
+        _, rows = train(tmp_path / "flower", nodes.superlink(patience=0.3))
     of = [row for row in rows if row["client"] == 1]
     assert [row["status"] for row in of] == ["dropped"] * 3 and not any(row["bytes_down"] for row in of)
 

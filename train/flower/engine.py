@@ -99,11 +99,11 @@ class FlowerEngine(LocalEngine):
         if self.hellos:
             for message, said in link.answers(list(self.hellos)).items():
                 node = self.hellos.pop(message)
-                if node in online:
+                if node in online and said is not None:  # else it is asked again
                     self.clients[node] = self.introduced(node, online[node], said)
         for node in online:
             if node not in self.clients and node not in self.hellos.values():
-                self.hellos[link.ask(node[0], "query", messages.hello(), {}, self.superlink.patience)] = node
+                self.hellos[link.ask(node[0], "query", messages.hello(), {}, self.superlink.timeout)] = node
         self.hellos = {message: node for message, node in self.hellos.items() if node in online}
         # of two nodes that say the same, the one that came last: the other is what is left of a killed process
         latest = sorted(self.clients.items(), key=lambda each: each[0][1])
@@ -113,7 +113,7 @@ class FlowerEngine(LocalEngine):
         """Which client a node is by its answer to a hello; None for none."""
         try:
             if not isinstance(said, tuple):
-                raise FedgateError(said or "it went away")
+                raise FedgateError(said)
             client, engine = messages.read_hello(said[0])
         except FedgateError as error:
             log.warning("node %s does not say which client it is: %s", name or node[0], error)
@@ -173,6 +173,7 @@ class Round:
             if not self.said:
                 log.warning("waiting for the nodes of clients %s", ", ".join(map(str, missing)))
             self.said = True
+            self.seen |= dict.fromkeys(missing, now)  # patience begins with the first who is there
             return
         for client in missing:
             if client in self.engine.away or now - self.seen[client] > patience:
