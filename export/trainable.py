@@ -117,37 +117,53 @@ def port_json(port, layout):
 
 def plan_tail_programs(part: Trainable, kernel=True):
     """The programs of a `Trainable`: trunk, tail and train; kernel: also a trunk that skips, where it can."""
-    network, trunk, features = part.network, part.trunk, part.cut.features
-    layers = part.info.split(network.layers)
-    gated = network.gate != "none"
-    level = (Port("level", (1,), "int32"),) if gated else ()
-    image = (Port("image", (1, *network.shape)),)
-    outputs = (Port("features", (1, *features)), *masks("open", layers[0], 1))
+    return [*trunk_plans(part, kernel), tail_plan(part), train_plan(part)]
+
+
+def level_port(network):
+    return (Port("level", (1,), "int32"),) if network.gate != "none" else ()
+
+
+def parameter_ports(network):
+    return tuple(Port(name, tuple(p.shape)) for name, p in trained_parameters(network).items())
+
+
+def trunk_plans(part, kernel):
+    network, trunk, gated = part.network, part.trunk, part.network.gate != "none"
+    image, level = (Port("image", (1, *network.shape)),), level_port(network)
+    outputs = (Port("features", (1, *part.cut.features)), *masks("open", trunk.layers, 1))
     plans = [TailPlan("trunk", image + level, outputs, masked_network(trunk) if gated else dense_network(trunk))]
     skip = skip_network(trunk) if gated and kernel else None
     if skip is not None and kernel_layers(skip):
         plans.append(TailPlan("trunk", image + level, outputs, skip, needs_kernel=True))
+    return plans
 
-    own = tuple(Port(name, tuple(p.shape)) for name, p in trained_parameters(network).items())
+
+def tail_plan(part):
+    network, own = part.network, parameter_ports(part.network)
     classes = network.layers[-1].out_channels
-    inputs = (*own, Port("features", (1, *features)), *level)
-    outputs = (Port("logits", (1, classes)), *masks("open", layers[1], 1))
-    plans.append(TailPlan("tail", inputs, outputs, *traced(TailInference(network, part.cut), inputs, outputs)))
+    inputs = (*own, Port("features", (1, *part.cut.features)), *level_port(network))
+    outputs = (Port("logits", (1, classes)), *masks("open", part.info.split(network.layers)[1], 1))
+    return TailPlan("tail", inputs, outputs, *traced(TailInference(network, part.cut), inputs, outputs))
 
-    size, width = part.batch_size, mask_width(layers[1])
+
+def train_plan(part):
+    network, size, own = part.network, part.batch_size, parameter_ports(part.network)
+    layers = part.info.split(network.layers)
+    width = mask_width(layers[1])
     state = (*own, *(Port(MOMENTUM + port.name, port.shape) for port in own))
     trunk_open = masks(TRUNK_OPEN, layers[0], size) if reads_trunk_masks(network, part.cut) else ()
     batch = (
-        Port("features", (size, *features)),
+        Port("features", (size, *part.cut.features)),
         *trunk_open,
         Port("labels", (size,), "int32"),
         Port("weights", (size,)),
     )
-    inputs = (*state, *batch, *level, *(Port(name, (1,)) for name in HYPERPARAMETERS))
+    inputs = (*state, *batch, *level_port(network), *(Port(name, (1,)) for name in HYPERPARAMETERS))
     counts = tuple(Port(name, (width,)) for name in ("opened", "strength") if width)
     outputs = (*state, Port("loss", (1,)), Port("correct", (1,)), *counts)
-    plans.append(TailPlan("train", inputs, outputs, *traced(TrainStep(network, part.cut, part.held), inputs, outputs)))
-    return plans
+    step = TrainStep(network, part.cut, part.held)
+    return TailPlan("train", inputs, outputs, *traced(step, inputs, outputs))
 
 
 def check_engines(engines):

@@ -5,16 +5,21 @@ import copy
 import numpy as np
 import torch
 
+from fedgate.device_runtime.bundle import Bundle
+from fedgate.device_runtime.engines import load_program
+from fedgate.device_runtime.manifest import parse_manifest, render_manifest
 from fedgate.device_runtime.ports import MOMENTUM, TRUNK_OPEN
 from fedgate.device_runtime.tail import Tail
 from fedgate.export.cut import cut_network, trunk_network
-from fedgate.export.train_step import TrainStep, trained_parameters
-from fedgate.export.trainable import Trainable
+from fedgate.export.tail_programs import TailPrograms
+from fedgate.export.train_step import trained_parameters
+from fedgate.export.trainable import Trainable, train_plan
 from fedgate.train import client
 from fedgate.train.network import network_tensors
 from fedgate.train.tails import freeze, trunk
 
 BATCH = 16
+NOTHING = {"sha256": "0" * 64, "bytes": 0}
 
 
 def trainable(network, part, held=True, batch_size=BATCH):
@@ -27,14 +32,44 @@ def trainable(network, part, held=True, batch_size=BATCH):
 
 
 class Eager:
-    """The step as a function, before it is traced, in the place of a loaded program."""
+    """The step as it is lowered, traced to plain operators, in the place of a loaded program."""
 
     def __init__(self, part):
-        self.step = TrainStep(part.network, part.cut, part.held)
+        self.plan = train_plan(part)
 
+    @torch.no_grad()
     def call(self, values):
-        found = self.step({name: torch.from_numpy(value) for name, value in values.items()})
-        return {name: value.detach().numpy() for name, value in found.items()}
+        found = self.plan.network(*(torch.from_numpy(values[port.name]) for port in self.plan.inputs))
+        return {port.name: value.numpy().copy() for port, value in zip(self.plan.outputs, found, strict=True)}
+
+
+def lowered(part, engine, folder):
+    """The train program of a `Trainable`, loaded from a bundle that is only good to be run."""
+    plan, network = train_plan(part), part.network
+    program = plan.entry(engine) | NOTHING
+    (folder / program["file"]).write_bytes(plan.lower(engine, network.shape))
+    fields = {
+        "model": "test",
+        "gate": network.gate,
+        "width": 1.0,
+        "dataset": "digits",
+        "labels": [str(i) for i in range(network.layers[-1].out_channels)],
+        "input": {
+            "shape": [1, *network.shape],
+            "layout": "NCHW",
+            "mean": [0.0] * network.shape[0],
+            "std": [1.0] * network.shape[0],
+        },
+        "densities": list(network.densities),
+        "default_level": len(network.densities) - 1,
+        "layers": [layer.to_json() for layer in network.layers],
+        "training": {},
+        "tail": TailPrograms(part, None).fields(),
+        "programs": [program],
+        "files": dict.fromkeys(("salience.safetensors", "reference.safetensors", "tail.safetensors"), NOTHING),
+    }
+    manifest = parse_manifest(render_manifest(fields))
+    return load_program(Bundle(folder, manifest), manifest.programs[0])
 
 
 def train_both(part, program, images, labels, statistics, plan, monkeypatch):

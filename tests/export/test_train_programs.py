@@ -1,0 +1,37 @@
+"""Lowered training programs: fifty steps of each, on each runtime, are those of local training in eager PyTorch."""
+
+import dataclasses
+
+import pytest
+from tail_training import check, lowered, train_both, trainable
+from test_train_step import PLAN
+from trained import digits, image_size, trained
+
+from fedgate.export.trainable import TRAINING_ENGINES
+from fedgate.train.network import network_tensors
+
+MODELS = ["cnn", "resnet20", "resnet32", "vgg11", "resnet18"]
+WIDTHS = {"vgg11": 0.25, "resnet18": 0.25}  # the same layers in a test's time
+SMALL = [("head", "none"), *(("last-stage", gate) for gate in ("paper", "fbs", "scale", "none"))]
+ALL = [("cnn", part, gate) for part, gate in SMALL]
+ALL += [(model, part, "paper") for model in MODELS[1:] for part in ("head", "last-stage")]
+ALL += [("resnet20", "last-stage", "none")]
+CASES = [
+    ("cnn", "head", "paper", "litert"),
+    *(pytest.param(*case, engine, marks=pytest.mark.all) for engine in TRAINING_ENGINES for case in ALL),
+]
+
+
+@pytest.mark.parametrize("model,part_name,gate,engine", CASES)
+def test_fifty_steps_of_a_program_are_those_of_local_training(model, part_name, gate, engine, tmp_path, monkeypatch):
+    densities = (0.25, 0.5) if gate in ("paper", "fbs") else (1.0,)
+    network, _ = trained(model, gate, densities, WIDTHS.get(model, 1.0))
+    part = trainable(network, part_name)
+    images, labels, _, statistics = digits(image_size(model))
+    level = len(densities) - 1
+    plan = dataclasses.replace(PLAN, densities=densities, level=level, lr=0.002, epochs=10)
+    start = network_tensors(part.network)
+    program = lowered(part, engine, tmp_path)
+    eager, ours = train_both(part, program, images[:76], labels[:76], statistics, plan, monkeypatch)
+    assert len(ours[1]) == 50
+    check(part, eager, ours, start)
