@@ -25,13 +25,16 @@ def why_not():
 
 
 class Device:
-    """`target` reaches it from a shell whose PATH begins with `path`; `home` is its user's."""
+    """`target` reaches it from a shell whose PATH begins with `path`; `home` is its user's.
+
+    bare_python: the path of a Python there without any package.
+    """
 
     target = "ssh:device"
     python = "venv/bin/python"
 
-    def __init__(self, home, user, path):
-        self.home, self.user, self.path = home, user, path
+    def __init__(self, home, user, path, bare_python):
+        self.home, self.user, self.path, self.bare_python = home, user, path, bare_python
 
     @property
     def cache(self):
@@ -82,7 +85,7 @@ def device(site_packages):
         subprocess.run(["chown", "-R", f"{user}:", home], check=True)
         port = free_port()
         daemon = start(root, port)
-        yield Device(home, user, client(root, user, port))
+        yield Device(home, user, client(root, user, port), interpreter)
     finally:
         if daemon is not None:
             daemon.kill()
@@ -117,7 +120,7 @@ def start(root, port):
     settings = root / "sshd_config"
     settings.write_text(
         f"ListenAddress 127.0.0.1:{port}\nHostKey {root}/host\nPidFile none\nUsePAM no\nPasswordAuthentication no\n"
-        "KbdInteractiveAuthentication no\n"
+        f"KbdInteractiveAuthentication no\nSetEnv LD_LIBRARY_PATH={root}/python/lib\n"
     )
     daemon = subprocess.Popen([SSHD, "-D", "-E", root / "sshd.log", "-f", settings])
     deadline = time.monotonic() + 20

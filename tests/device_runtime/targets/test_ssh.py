@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import pwd
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ def test_verify_and_bench_and_deploy(fedgate, device, bundle):
         *("litert-dense.tflite", "litert-masked.tflite", "litert-static0.tflite")
     }
     assert all(row["p50_ms"] > 0 and row["rounds"] == 20 for row in result["rows"]) and len(result["skipped"]) == 4
+    assert result["machine"]["python"].endswith(platform.python_version())
     assert "executorch" not in result["machine"]  # the account's packages were looked at, not ours
     status, out, err = fedgate("deploy", bundle.path, "--json")
     assert (status, err) == (0, "")
@@ -30,7 +32,8 @@ def test_verify_and_bench_and_deploy(fedgate, device, bundle):
     assert Path(there["bundle"]).parent == device.cache and device.parts() == []
     assert len(device.copies()) == 2  # the code and the bundle, each once
     by_hand = fedgate("deploy", bundle.path)[1].rpartition("by hand there: ")[2]
-    done = subprocess.run(["su", device.user, "-c", by_hand], capture_output=True, text=True)
+    libraries = {**os.environ, "LD_LIBRARY_PATH": str(device.bare_python.parents[1] / "lib")}
+    done = subprocess.run(["su", device.user, "-c", by_hand], capture_output=True, text=True, env=libraries)
     assert done.returncode == 0 and done.stdout.count(" ok ") == 4, done.stderr
 
 
@@ -63,8 +66,8 @@ def test_a_device_that_cannot_be_used_is_told_in_one_line(fedgate, bundle, targe
     assert (status, out) == (1, "") and text in err and err.count("\n") == 1
 
 
-def test_a_python_without_an_engine_gets_the_pip_command(fedgate, bundle):
-    status, out, err = fedgate("deploy", bundle.path, "--python", "/usr/bin/python3")
+def test_a_python_without_an_engine_gets_the_pip_command(fedgate, device, bundle):
+    status, out, err = fedgate("deploy", bundle.path, "--python", device.bare_python)
     assert (status, out) == (1, "") and err.count("\n") == 1
     assert "pip install click numpy rich safetensors Pillow ai-edge-litert" in err
 
