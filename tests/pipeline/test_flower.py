@@ -88,6 +88,42 @@ def killed(folder):
     assert (folder / "flower/model.safetensors").read_bytes() == (folder / "local/model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("what", ["ten_rounds", "killed"])
+def without_torch(folder):
+    """Three nodes with torch, and one that trains the tail of a bundle on LiteRT, on its own folder of images."""
+    from flower_processes import SMALL, Processes
+    from PIL import Image
+
+    from fedgate.train.ingredients import prepare
+    from fedgate.train.run_directory import RunDirectory
+
+    folder, options = Path(folder), [*SMALL, "--rounds", "10"]
+    with Processes(folder) as federation:
+        federation.superlink()
+        federation.train(*options, "--out", "base", superlink=False, name="base")
+        federation.finish("base")
+        bundle = ["--to", "litert", "--trainable", "last-stage", "--out", "base.fedgate"]
+        federation.call(["export", "base", *bundle], stdout=subprocess.DEVNULL)
+        data, parts = prepare(RunDirectory.open(folder / "base").info.config)
+        for index in parts[3]:
+            image = folder / "images" / data.labels[int(data.train_labels[index])] / f"{index}.png"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(data.train_images[index, 0].numpy()).save(image)
+        for client in range(3):
+            federation.node(client)
+        device = federation.node(3, "--bundle", "base.fedgate", "--data", "images", "--engine", "litert")
+        options += ["--trainable", "last-stage", "--base", "base", "--batch-size", "16", "--lr", "0.05"]
+        federation.train(*options, "--engine", "flower", "--out", "flower")
+        federation.finish("train")
+        assert "libtorch" not in Path(f"/proc/{device.pid}/maps").read_text()
+        federation.train(*options, "--out", "local", superlink=False, name="local")
+        federation.finish("local")
+    _, rows = rounds(folder / "flower")
+    _, local = rounds(folder / "local")
+    assert {row["status"] for row in rows if row["client"] is not None} == {"used"}
+    assert [row["examples"] for row in rows if row["client"] == 3] == [len(parts[3])] * 10
+    assert abs(rows[-1]["accuracy"] - local[-1]["accuracy"]) <= 0.01
+
+
+@pytest.mark.parametrize("what", ["ten_rounds", "killed", "without_torch"])
 def test_a_federation_of_processes(tmp_path, what):
     alone(tmp_path, what)

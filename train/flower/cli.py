@@ -75,8 +75,13 @@ def checked_superlink(address, ca, insecure, patience, timeout):
 @click.option("--key", type=click.Path(), metavar="FILE", help="This node's private key.")
 @click.option("--insecure", is_flag=True, help="No TLS and no key: for a SuperLink that was started so.")
 @click.option(
-    "--data", type=click.Path(), metavar="DIR", help="The run's data, where they lie elsewhere on this machine."
+    "--data",
+    type=click.Path(),
+    metavar="DIR",
+    help="The run's data, where they lie elsewhere on this machine. With --bundle: images by label, this client's own.",
 )
+@click.option("--bundle", type=click.Path(), metavar="FILE", help="Train the tail of this bundle, without torch.")
+@click.option("--engine", metavar="NAME", help="With --bundle: litert or executorch.  [the first that is installed]")
 @click.option("--work", type=click.Path(), metavar="DIR", help="What the client keeps.  [fedgate-client-N]")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
 @click.option(
@@ -88,15 +93,17 @@ def checked_superlink(address, ca, insecure, patience, timeout):
 )
 @click.option("--own-code", is_flag=True, help="Execute a network's file here, where the run's --model is one.")
 @unit_option("fedgate: a client of federated training")
-def client(superlink, client, ca, key, insecure, data, work, device, threads, own_code):
+def client(superlink, client, ca, key, insecure, data, bundle, engine, work, device, threads, own_code):
     """Train as client N of runs that are started at a SuperLink, until stopped.
 
     It holds the part of the run's data that the simulation's client N holds, and keeps between rounds what a client
-    keeps. It executes no code that comes from the server.
+    keeps. It executes no code that comes from the server. With --bundle, of the run that the server's is --base of, it
+    trains the tail on an engine and needs no torch.
 
     \b
     Example:
       fedgate client --superlink 10.0.0.1:8000 --ca ca.crt --key client-0.key --client 0
+      fedgate client --superlink 10.0.0.1:8000 --ca ca.crt --key pi.key --client 1 --bundle first.fedgate --data photos
     """
     from fedgate.device_runtime.errors import UsageError
 
@@ -106,23 +113,44 @@ def client(superlink, client, ca, key, insecure, data, work, device, threads, ow
     if insecure == bool(key):
         raise UsageError("a node needs its --key, except with --insecure")
     show_log()
+    if bool(engine) > bool(bundle) or bool(bundle) > bool(data):
+        raise UsageError("--bundle FILE needs --data DIR, and --engine goes with it")
     from .fleet import Fleet
     from .keys import private_key
-    from .torch_learner import TorchLearner, set_threads
-    from .worker import Worker
 
-    set_threads(threads)
     work = Path(work or f"fedgate-client-{client}")
-
-    def learner(document, number, trunk):
-        return TorchLearner(document, number, trunk, data, device, own_code)
-
-    worker = Worker(client, work, "torch", learner)
+    if bundle:
+        worker = tail_worker(client, work, bundle, data, engine, threads)
+    else:
+        worker = torch_worker(client, work, data, device, own_code, threads)
     fleet = Fleet(superlink, certificate, private_key(key) if key else None, work / "place.json")
     try:
         fleet.serve(worker.answer)
     finally:
         fleet.close()
+
+
+def tail_worker(client, work, bundle, data, engine, threads):
+    """What trains on a device: the tail of a bundle."""
+    from .tail_learner import TailLearner
+    from .worker import Worker
+
+    def learner(document, number, trunk):
+        return TailLearner(document, bundle, data, work / "features", engine, threads)
+
+    return Worker(client, work, engine or "tail", learner, has_trunk=True)
+
+
+def torch_worker(client, work, data, device, own_code, threads):
+    """What trains on a workstation: the run's network, with torch."""
+    from .torch_learner import TorchLearner, set_threads
+    from .worker import Worker
+
+    def learner(document, number, trunk):
+        return TorchLearner(document, number, trunk, data, device, own_code)
+
+    set_threads(threads)
+    return Worker(client, work, "torch", learner)
 
 
 @click.group(short_help="Keys, the SuperLink and services for clients on other machines.")

@@ -44,6 +44,9 @@ class TorchLearner:
         figures = {name: getattr(result, name) for name in FIGURES}
         return Trained(result.blob, result.state, self.trainer.base, figures)
 
+    def close(self):
+        """It holds nothing but memory."""
+
 
 def run_info(document):
     """A run's description as the server sent it. Raises `FedgateError` for that of another version of fedgate."""

@@ -3,6 +3,7 @@
 Nothing here knows Flower, nor torch. What trains is a *learner*, made for a run when its first task comes:
 
     learner.train(task, download, held, state) -> `Trained`
+    learner.close()
 
 of a `Task`, the download's blob, the weights and the arrays of its own that the client holds, None and {} for nothing.
 What a client keeps lies in files, DIR/RUN/round-00012.safetensors: the
@@ -37,12 +38,14 @@ class Trained:
 
 
 class Worker:
-    def __init__(self, client, work, engine, make_learner):
+    def __init__(self, client, work, engine, make_learner, has_trunk=False):
         """client: its number. work: the folder for what it keeps. engine: a name of what trains, for the server's log.
 
-        make_learner: (document of config.json, client, frozen weights or None) -> learner.
+        make_learner: (document of config.json, client, frozen weights or None) -> learner. has_trunk: it needs no
+        frozen weights from the server.
         """
         self.client, self.work, self.engine, self.make_learner = client, Path(work), engine, make_learner
+        self.has_trunk = has_trunk
         self.run = self.learner = None
         self.work.mkdir(parents=True, exist_ok=True)
 
@@ -69,7 +72,7 @@ class Worker:
             raise FedgateError("the task has no download")
         folder = self.work / safe_name(task.run.get("run"))
         trunk = self.trunk(task, blobs, folder)
-        if task.trunk is not None and trunk is None:
+        if task.trunk is not None and trunk is None and not self.has_trunk:
             return Answer(lacks="trunk")
         public, state = None, {}
         if task.held is not None:
@@ -92,7 +95,9 @@ class Worker:
     def learner_of(self, task, trunk):
         """The run's learner; another run's makes room for it."""
         if self.run != (task.run, task.trunk):
-            self.learner = None
+            if self.learner is not None:
+                self.learner.close()
+            self.run = self.learner = None
             self.learner = self.make_learner(task.run, self.client, trunk)
             self.run = (task.run, task.trunk)
         return self.learner
