@@ -56,6 +56,8 @@ class EmulatedTarget:
         if request.out is not None:
             words.append(f"--out={request.out.resolve()}")
         variables = {"FEDGATE_KERNELS": str(library.parent)} if isinstance(library, Path) else {}
+        if request.command != "verify":
+            say(f"emulated {self._cpu}: times are the emulator's, and memory is with its own: neither is a board's")
         with own_package() as package:
             arguments = ["-m", "fedgate", request.command, "--json", *words, "--", bundle.path.resolve()]
             done = emulator.follow(arguments, variables | {"PYTHONPATH": str(package)}, say)
