@@ -5,7 +5,7 @@ Every arm trains the same architecture on the same clients with the same seed an
     dense        no gates, float32 weights both ways: FedAvg as published
     dense-int8   the same network, differences in int8 both ways: what the codec alone is worth; dense-int4 likewise
     gated        gates at `--density`, salient updates, float32 both ways
-    gated-int8   gates, salient updates, int8 both ways; gated-int4 likewise
+    gated-int8   gates, salient updates, int8 both ways; gated-int4 likewise; gated-int4-90 with --upload-share 0.9
 
 The dense arm trains `--rounds`; the others as many and `--more-rounds` beyond, which cost them bytes. A seed's target
 is the mean test accuracy of its dense arm over the last three rounds, less a margin in points. An arm is there in the
@@ -38,6 +38,7 @@ ARMS = {
     "gated": {"gate": "paper", "upload": "salient"},
     "gated-int8": {"gate": "paper", "upload": "salient", **INT8},
     "gated-int4": {"gate": "paper", "upload": "salient", **INT4},
+    "gated-int4-90": {"gate": "paper", "upload": "salient", "upload_share": 0.9, **INT4},
 }
 LAST = 3  # rounds whose mean is the accuracy of a run's end
 
