@@ -129,7 +129,7 @@ def test_a_connection_that_is_cut_in_the_middle_of_a_copy(fedgate, device, large
     started = slow("verify", large.path, "--engine", "litert")
 
     def arrived():
-        return [p for p in device.cache.glob("part-bundle-*/*") if p.stat().st_size == 4 << 20 and "tmp" not in p.name]
+        return [p for p in device.cache.glob("part-bundle-*/*") if "tmp" not in p.name and p.stat().st_size == 4 << 20]
 
     wait_for(lambda: len(arrived()) >= 2)
     if dies == "device":
