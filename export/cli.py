@@ -35,9 +35,7 @@ import click
 @click.option(
     "--batch-size",
     type=click.IntRange(1, 4096),
-    default=16,
-    show_default=True,
-    help="Examples in a step of --trainable's programs.",
+    help="Examples in a step of --trainable's programs.  [16]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print the bundle's programs as JSON.")
@@ -59,10 +57,12 @@ def export(run, to, out, dense_run, client, calibrate, trainable, batch_size, ov
 
     from .session import export_run
 
+    if batch_size is not None and trainable is None:
+        raise click.UsageError("--batch-size is of --trainable head or last-stage")
     engines = list(dict.fromkeys(name.strip() for name in to.split(",") if name.strip()))
     console = Console(stderr=True, quiet=as_json)
     bundle = export_run(
-        run, out, engines, dense_run, overwrite, console, client, calibrate, trainable=trainable, batch_size=batch_size
+        run, out, engines, dense_run, overwrite, console, client, calibrate, trainable, batch_size or 16
     )
     if as_json:
         programs = [

@@ -24,6 +24,7 @@ from fedgate.export.static_masks import kept_by_level, mask_records
 from fedgate.train.augment import normalise
 from fedgate.train.data import load_data
 from fedgate.train.hub_data import read_images
+from fedgate.train.ingredients import run_data
 from fedgate.train.salience import SalienceRecord
 
 DENSITIES = (0.25, 0.5)
@@ -90,7 +91,7 @@ def check_static_programs(bundle, run, counts, strengths):
     counts, strengths: layer -> (levels, C).
     """
     directory, network = load_network(run)
-    images, reference = images_of(directory, 6), EagerReference(network)
+    images, reference = images_of(run_data(directory.info.config), 6), EagerReference(network)
     columns = mask_slices(network.layers)
     programs = [program for program in bundle.manifest.programs if program.role == "static"]
     assert [program.level for program in programs] == [0, 1]
