@@ -25,6 +25,7 @@ from .engines import available, why_not
 from .errors import FedgateError
 from .kernels.build import source_digest
 from .manifest import Program
+from .storage import user_cache
 
 SECONDS = 120  # for loading a program and running it once at every level, on the slowest board
 SECONDS_TO_START = 120
@@ -62,8 +63,7 @@ def remember(bundle: Bundle, programs: Sequence[Program]) -> None:
 def _marker(bundle: Bundle, program: Program) -> Path:
     facts = [program, bundle.manifest.shape, len(bundle.manifest.densities), platform.machine()]
     facts += [available()[program.engine].version, source_digest() if program.needs_kernel else None]
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base, "fedgate", "tried", hashlib.sha256(repr(facts).encode()).hexdigest())
+    return user_cache() / "tried" / hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 def _try_out(bundle: Bundle, programs: Sequence[Program], seconds: int) -> dict[str, str]:
