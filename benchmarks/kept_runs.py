@@ -13,6 +13,35 @@ from fedgate.train.session import run_training
 RUNS = REPOSITORY / "build" / "runs"
 
 
+def protocol_options(seeds):
+    """Add to a command the options of a federated training that it runs in several forms; seeds: the default ones."""
+    options = (
+        click.option("--data", default="digits", show_default=True, help="As in `fedgate train`."),
+        click.option(
+            "--train-images", type=click.IntRange(1), help="Only the first of them, of a folder of parquet files."
+        ),
+        click.option("--image-size", type=click.IntRange(1), help="Resize every image."),
+        click.option("--model", help="By default resnet32, on digits cnn."),
+        click.option("--clients", default=10, show_default=True),
+        click.option("--partition", default="dirichlet:0.5", show_default=True),
+        click.option("--rounds", default=25, show_default=True),
+        click.option("--local-epochs", default=1, show_default=True),
+        click.option("--lr", default=0.1, show_default=True),
+        click.option("--batch-size", default=32, show_default=True),
+        click.option("--seed", "seeds", multiple=True, type=int, default=seeds, show_default=True),
+        click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes."),
+        click.option("--quick", is_flag=True, help="The digits, 6 rounds, one seed."),
+        click.option("--json", "json_path", type=click.Path(), help="Write the rows here."),
+    )
+
+    def add(command):
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 def named_data(data, count=None):
     """What `fedgate train --data` takes, and what to call it in a table: all of it, or `count` training images."""
     if data != "digits":

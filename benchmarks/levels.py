@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 import numpy as np
 from common import machine
-from kept_runs import named_data, train
+from kept_runs import named_data, protocol_options, train
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tables import console, table
@@ -54,22 +54,9 @@ def show(rows):
 
 
 @click.command()
-@click.option("--data", default="digits", show_default=True, help="As in `fedgate train`.")
-@click.option("--train-images", type=click.IntRange(1), help="Only the first of them, of a folder of parquet files.")
-@click.option("--image-size", type=click.IntRange(1), help="Resize every image.")
-@click.option("--model", help="By default resnet32, on digits cnn.")
+@protocol_options(seeds=(0,))
 @click.option("--density", "densities", callback=floats, default="0.25,0.5,0.75,1.0", show_default=True)
-@click.option("--clients", default=10, show_default=True)
-@click.option("--partition", default="dirichlet:0.5", show_default=True)
-@click.option("--rounds", default=25, show_default=True)
 @click.option("--more-rounds", multiple=True, default=(), type=click.IntRange(1), help="Of a second network of levels.")
-@click.option("--local-epochs", default=1, show_default=True)
-@click.option("--lr", default=0.1, show_default=True)
-@click.option("--batch-size", default=32, show_default=True)
-@click.option("--seed", "seeds", multiple=True, type=int, default=(0,), show_default=True)
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
-@click.option("--quick", is_flag=True, help="The digits, 6 rounds, one seed.")
-@click.option("--json", "json_path", type=click.Path(), help="Write the rows here.")
 def main(data, train_images, model, densities, more_rounds, seeds, workers, quick, json_path, **options):
     """Compare one network for several densities with a network for each."""
     if quick:
