@@ -16,11 +16,9 @@ NOTHING = {"sha256": "0" * 64, "bytes": 0}
 RUNNER = Path(__file__).with_name("run_program.py")
 
 
-def lowered(plan, engine, network, folder, classes=10):
-    """A bundle in `folder` with one program alone, of a `Plan` for a network; no records, so only good to be run."""
-    program = entry(plan, engine, network, classes)
-    (folder / program["file"]).write_bytes(lower(plan.network, engine, network.shape, plan.takes_level))
-    fields = {
+def bare_fields(network, classes=10):
+    """What the manifest of an untrained network's bundle says beside its programs and files."""
+    return {
         "model": "test",
         "gate": network.gate,
         "width": 1.0,
@@ -36,6 +34,14 @@ def lowered(plan, engine, network, folder, classes=10):
         "default_level": len(network.densities) - 1,
         "layers": [layer.to_json() for layer in network.layers],
         "training": {},
+    }
+
+
+def lowered(plan, engine, network, folder, classes=10):
+    """A bundle in `folder` with one program alone, of a `Plan` for a network; no records, so only good to be run."""
+    program = entry(plan, engine, network, classes)
+    (folder / program["file"]).write_bytes(lower(plan.network, engine, network.shape, plan.takes_level))
+    fields = bare_fields(network, classes) | {
         "programs": [program | NOTHING],
         "files": {"salience.safetensors": NOTHING, "reference.safetensors": NOTHING},
     }

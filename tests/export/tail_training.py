@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import torch
+from lowered import NOTHING, bare_fields
 
 from fedgate.device_runtime.bundle import Bundle
 from fedgate.device_runtime.engines import load_program
@@ -19,7 +20,6 @@ from fedgate.train.network import network_tensors
 from fedgate.train.tails import freeze, trunk
 
 BATCH = 16
-NOTHING = {"sha256": "0" * 64, "bytes": 0}
 
 
 def trainable(network, part, held=True, batch_size=BATCH):
@@ -48,22 +48,7 @@ def lowered(part, engine, folder):
     plan, network = train_plan(part), part.network
     program = plan.entry(engine) | NOTHING
     (folder / program["file"]).write_bytes(plan.lower(engine, network.shape))
-    fields = {
-        "model": "test",
-        "gate": network.gate,
-        "width": 1.0,
-        "dataset": "digits",
-        "labels": [str(i) for i in range(network.layers[-1].out_channels)],
-        "input": {
-            "shape": [1, *network.shape],
-            "layout": "NCHW",
-            "mean": [0.0] * network.shape[0],
-            "std": [1.0] * network.shape[0],
-        },
-        "densities": list(network.densities),
-        "default_level": len(network.densities) - 1,
-        "layers": [layer.to_json() for layer in network.layers],
-        "training": {},
+    fields = bare_fields(network, network.layers[-1].out_channels) | {
         "tail": TailPrograms(part, None).fields(),
         "programs": [program],
         "files": dict.fromkeys(("salience.safetensors", "reference.safetensors", "tail.safetensors"), NOTHING),
