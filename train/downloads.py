@@ -115,9 +115,14 @@ def note_changes(before: ServerState, after: ServerState, spec: UpdateSpec, publ
     changed = {layer: np.array(before.changed.get(layer, np.zeros(c)), np.int32) for layer, c in spec.channels.items()}
     old, new = served(before, spec), served(after, spec)
     for name in new:
-        moved = old[name] != new[name]
+        moved = bits(old[name]) != bits(new[name])  # -0.0 equals 0.0, but hashes otherwise
         for axis, layer in enumerate(spec.axes_of(name)):
             if layer is not None:
                 rows = moved.any(axis=tuple(i for i in range(moved.ndim) if i != axis))
                 changed[layer][rows.reshape(spec.channels[layer], -1).any(1)] = after.round
     return dataclasses.replace(after, public=public, changed=changed)
+
+
+def bits(values):
+    """float32 values as integers that are equal where every bit is."""
+    return np.ascontiguousarray(values, np.float32).view(np.uint32)

@@ -116,3 +116,14 @@ def test_changes_are_those_of_the_channels_that_index_them():
     changed = note_changes(state, ServerState(1, tensors), SPEC, state.tensors).changed
     each = tensors["head.weight"].shape[1] // SPEC.channels["features.7"]
     assert np.flatnonzero(changed["features.7"]).tolist() == sorted({5, 40 // each})
+
+
+def test_a_zero_whose_sign_changed_is_sent():
+    """It equals what it was, but the weights' hash, which a client compares, tells them apart."""
+    name = next(name for name in SPEC.parameters if any(SPEC.axes_of(name)))
+    zeros = network_tensors(NETWORK)
+    zeros[name] = np.zeros_like(zeros[name])
+    before = note_changes(ServerState(0, zeros), ServerState(1, zeros), SPEC, zeros)
+    after = note_changes(before, ServerState(2, zeros | {name: -zeros[name]}), SPEC, zeros)
+    broadcast = Broadcast(after, SPEC)
+    assert tensors_hash(apply_download(broadcast.blob(1), broadcast.spec, zeros)) == tensors_hash(broadcast.public)
