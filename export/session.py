@@ -154,6 +154,7 @@ def manifest_fields(directory, network, rounds, dense_run):
             "clients": config.clients,
             "partition": config.partition,
             "seed": config.seed,
+            "trainable": config.trainable,
             "dense": "trained without gates" if dense_run else "gates removed: a baseline of speed, not of accuracy",
         },
     }

@@ -113,6 +113,7 @@ def finetune(
             "step_ms": done.seconds * 1e3 / done.state.steps,
             "feature_bytes": features.bytes,
             "update_bytes": len(blob),
+            "run_trains_it": bundle.manifest.training.get("trainable") == bundle.manifest.tail.trainable,
             "personal": str(out / PERSONAL),
             "update": str(out / update_name(client)),
         }

@@ -63,3 +63,8 @@ def print_result(result: dict) -> None:
     )
     out.print(f"{result['personal']}: the model, for --personal")
     out.print(f"{result['update']}: the update, {result['update_bytes']:,} bytes")
+    if not result["run_trains_it"]:
+        out.print(
+            f"the exported run does not train its {result['trainable']} alone and takes no such update: a run "
+            f"by train --trainable {result['trainable']} --base does, with a bundle of its own"
+        )

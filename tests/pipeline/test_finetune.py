@@ -1,5 +1,6 @@
 """Fine-tuning on the device route: images in, a personal model and an update out; and the round that takes it."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from fedgate.device_runtime.tuning.model import TunedModel, tuned_trunks
 from fedgate.device_runtime.tuning.personal import load_personal
 from fedgate.device_runtime.tuning.plan import TailPlan
 from fedgate.device_runtime.tuning.session import Watcher, finetune
+from fedgate.device_runtime.tuning.show import print_result
 from fedgate.device_runtime.tuning.steps import batches
 from fedgate.device_runtime.update import decode_update
 from fedgate.export import session
@@ -90,6 +92,7 @@ def test_the_next_round_takes_a_devices_update(world, tmp_path):
     done = fedgate("finetune", world.bundle.path, "--data", world.top / "photos", "--out", out, *options)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
+    assert result["run_trains_it"]
     assert result["after"] > result["before"] and 50 < result["peak_rss_mb"] < 1000
     assert sorted(path.name for path in out.iterdir()) == ["personal.safetensors", "update-client-7.safetensors"]
     copy = shutil.copytree(world.run.path, tmp_path / "run")
@@ -270,6 +273,16 @@ def test_wrong_requests(world, bundle, tmp_path, refused):
         status, line = refused("finetune", *arguments, "--out", tmp_path / "out")
         assert status in (1, 2) and reason in line, line
     assert not (tmp_path / "out" / "personal.safetensors").exists()
+
+
+def test_it_says_that_a_run_of_the_whole_network_takes_no_update_of_a_tail(world, tmp_path, capsys):
+    manifest = world.bundle.manifest
+    whole = dataclasses.replace(manifest, training=manifest.training | {"trainable": "all"})
+    result = tuned(
+        SimpleNamespace(bundle=dataclasses.replace(world.bundle, manifest=whole), top=world.top), tmp_path / "out"
+    )
+    print_result(result)
+    assert "takes no such update" in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_a_diverging_training_is_said(world, tmp_path):
