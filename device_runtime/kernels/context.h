@@ -1,47 +1,15 @@
-// An owned context, and the two options that choose one: what the runtimes' sides of the kernel ask alike.
+// An owned context.
 #pragma once
 
-#include <stdint.h>
-
-#include <charconv>
 #include <memory>
-#include <new>
-#include <stdexcept>
-#include <string>
 
 #include "fedgate_kernels.h"
 
 namespace fedgate {
 
-inline constexpr int32_t kMostThreads = 256;
-
 struct DestroyContext {
   void operator()(fedgate_context *context) const { fedgate_destroy(context); }
 };
 using Context = std::unique_ptr<fedgate_context, DestroyContext>;
-
-// isa: empty for the best here; one that was checked.
-inline Context make_context(const std::string &isa, int32_t threads) {
-  Context context(fedgate_create(isa.empty() ? nullptr : isa.c_str(), threads));
-  if (!context) throw std::bad_alloc();
-  return context;
-}
-
-// The value of the option that is called `name`.
-inline int32_t read_threads(const std::string &name, const std::string &value) {
-  const char *const last = value.data() + value.size();
-  int32_t threads = 0;
-  const auto [end, error] = std::from_chars(value.data(), last, threads);
-  if (error != std::errc() || end != last || threads < 1 || threads > kMostThreads) {
-    throw std::runtime_error(name + " must be from 1 to " + std::to_string(kMostThreads) + ", not '" + value + "'");
-  }
-  return threads;
-}
-
-inline void check_isa(const std::string &isa) {
-  if (!Context(fedgate_create(isa.empty() ? nullptr : isa.c_str(), 1))) {
-    throw std::runtime_error("no instruction set '" + isa + "' here; there are " + fedgate_isas());
-  }
-}
 
 }  // namespace fedgate

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <memory>
 #include <new>
+#include <utility>
 
 #include "isa.h"
 #include "pool.h"
@@ -129,7 +130,7 @@ struct fedgate_context {
   int32_t threads;
   fedgate_parallel run;
   void *pool;
-  std::unique_ptr<Pool> own;
+  std::unique_ptr<void, void (*)(void *)> own{nullptr, nullptr};
   float *scratch = nullptr;
   size_t capacity = 0;  // floats
 
@@ -137,10 +138,11 @@ struct fedgate_context {
 
   bool reserve(size_t floats) {
     if (floats <= capacity) return true;
-    free(scratch);
+    free(std::exchange(scratch, nullptr));
     capacity = 0;
-    scratch = static_cast<float *>(aligned_alloc(64, round_up(floats) * sizeof(float)));
-    if (scratch == nullptr) return false;
+    void *memory = nullptr;  // aligned_alloc came to Android with version 9
+    if (posix_memalign(&memory, 64, round_up(floats) * sizeof(float)) != 0) return false;
+    scratch = static_cast<float *>(memory);
     // what a vector reads behind a row is never used, but a denormal there would be slow
     memset(scratch, 0, round_up(floats) * sizeof(float));
     capacity = floats;
@@ -387,11 +389,11 @@ bool call_is_bad(const fedgate_layer &layer, const fedgate_call &call) {
          (layer.residual_channels != 0 && !call.residual);
 }
 
-void run_own_pool(void *pool, void (*task)(void *, size_t), void *argument, size_t count) {
-  static_cast<Pool *>(pool)->run(task, argument, count);
-}
-
 }  // namespace
+
+void fedgate::keep_pool(fedgate_context *context, void *pool, void (*destroy)(void *)) {
+  context->own = {pool, destroy};
+}
 
 extern "C" {
 
@@ -404,20 +406,6 @@ fedgate_context *fedgate_create_with_pool(const char *isa, int32_t threads, fedg
   context->threads = threads;
   context->run = run;
   context->pool = pool;
-  return context;
-}
-
-fedgate_context *fedgate_create(const char *isa, int32_t threads) {
-  fedgate_context *context = fedgate_create_with_pool(isa, threads, run_own_pool, nullptr);
-  if (context && threads > 1) {
-    try {
-      context->own = std::make_unique<Pool>(threads);
-    } catch (const std::bad_alloc &) {
-      delete context;
-      return nullptr;
-    }
-    context->pool = context->own.get();
-  }
   return context;
 }
 

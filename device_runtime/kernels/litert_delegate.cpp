@@ -10,11 +10,11 @@
 #include <unordered_map>
 #include <vector>
 
-#include "context.h"
 #include "fedgate_kernels.h"
 #include "litert_abi.h"
 #include "litert_node.h"
 #include "litert_plan.h"
+#include "options.h"
 
 namespace fedgate::litert {
 namespace {

@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "context.h"
 #include "fedgate_kernels.h"
 #include "onnx_abi.h"
+#include "options.h"
 
 namespace fedgate::onnx {
 

@@ -10,10 +10,10 @@
 #include <stdexcept>
 #include <string>
 
-#include "context.h"
 #include "fedgate_kernels.h"
 #include "onnx_abi.h"
 #include "onnx_kernel.h"
+#include "options.h"
 
 namespace fedgate::onnx {
 namespace {

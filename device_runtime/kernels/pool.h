@@ -8,6 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include "fedgate_kernels.h"
+
 namespace fedgate {
 
 class Pool {
@@ -35,5 +37,8 @@ class Pool {
   std::atomic<bool> stop_{false};
   std::vector<std::thread> workers_;
 };
+
+// Lets the context destroy a pool when it is destroyed itself.
+void keep_pool(fedgate_context *context, void *pool, void (*destroy)(void *));
 
 }  // namespace fedgate

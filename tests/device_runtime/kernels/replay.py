@@ -14,9 +14,10 @@ HERE = Path(__file__).parent
 # kept from session to session, each under a hash of its sources and flags
 FOLDER = HERE.parents[2] / "build" / "kernel-tests"
 FLAGS = ("-std=gnu++20", "-O2", "-Wno-psabi", "-fno-math-errno", f"-I{build.SOURCES}")
+KERNEL = ("kernels", "own_pool", "pool", "isa_generic", "isa_avx2", "isa_avx512", "isa_neon")
 # what each program is made of beside its own file
 SOURCES = {
-    "replay.cpp": ("kernels.cpp", "pool.cpp", "isa_generic.cpp", "isa_avx2.cpp", "isa_avx512.cpp", "isa_neon.cpp"),
+    "replay.cpp": tuple(f"{name}.cpp" for name in KERNEL),
     "pool_stress.cpp": ("pool.cpp",),
 }
 
