@@ -5,16 +5,18 @@ What the app and this module agree on. Everything lies in the app's own folder o
     bundle-DIGEST/      a bundle, as it is here
     data-DIGEST/        a file or folder of the user's: index.json, a list of names ["class/name.png", ...], and the
                         files under their numbers in that list: shared storage does not take every name
-    request-DIGEST/     request.json: {"version": 1, "command": "bench", "bundle": "bundle-DIGEST", "out": "out-ID",
-                        "options": {"threads": 2, "data": "data-DIGEST", ...: those that the user gave}}
     out-ID/             what the app writes: result.json, under another name first, {"status": 0, "message": "",
                         "result": the JSON document that the same fedgate command prints}, and the command's files
 
 Each folder but the last carries SHA256SUMS, is written as part-NAME, and gets its name when its hashes agree. The app
-is started by `am start` with one extra, `request`, the name of the request's folder. No name or word of the user's is
-ever in a command line on the phone.
+is started by `am start` with one extra, `request`, in base64url: {"version": 1, "command": "bench", "bundle":
+"bundle-DIGEST", "out": "out-ID", "options": {"threads": 2, "data": "data-DIGEST", ...: those that the user gave}}.
+So it can answer even where it may not read what was copied. Without that extra it only makes FILES, which has to be
+the app's own: a folder that adb made, some phones do not let the app write to. No name or word of the user's is ever
+in a command line on the phone but in base64.
 """
 
+import base64
 import hashlib
 import json
 import re
@@ -42,6 +44,7 @@ FILES = f"/sdcard/Android/data/{PACKAGE}/files"
 SUMS = "SHA256SUMS"
 WHOLE = "fedgate-whole"
 POLL_SECONDS = 1.0
+START_SECONDS = 20  # for the app to make its folder
 
 
 def open_target(rest: str, python: str) -> "AdbTarget":
@@ -63,8 +66,18 @@ class AdbTarget:
             raise FedgateError(f"cannot use {serial}: adb says it is '{state}'")
         if "package:" not in self._shell(f"pm path {PACKAGE} || true"):
             raise FedgateError(f"{serial} has no {PACKAGE}: install fedgate's app on it")
-        if WHOLE not in self._shell(f"mkdir -p {FILES} && echo {WHOLE} || true"):
-            raise FedgateError(f"{serial} has no folder {FILES}: start the app once")
+        self._make_folder()
+
+    def _make_folder(self) -> None:
+        """Have the app make its folder, where it has not yet. Raises `FedgateError`."""
+        there = f"cd {FILES} 2>/dev/null && echo {WHOLE} || true"
+        for attempt in range(START_SECONDS):
+            if WHOLE in self._shell(there):
+                return
+            if attempt == 0:
+                self._shell(f"am start -n {ACTIVITY}")
+            time.sleep(POLL_SECONDS)
+        raise FedgateError(f"{self.serial} has no folder {FILES}: start the app once")
 
     def __enter__(self) -> "AdbTarget":
         return self
@@ -90,15 +103,15 @@ class AdbTarget:
         options = {flag.lstrip("-"): self._option(value) for flag, value in request.given}
         out = f"out-{secrets.token_hex(8)}"
         wanted = {"version": 1, "command": request.command, "bundle": bundle, "options": options, "out": out}
-        name, _ = self._put("request", {"request.json": canonical_json(wanted).encode()})
+        asked = base64.urlsafe_b64encode(canonical_json(wanted).encode()).decode()
         try:
-            started = self._shell(f"am start -n {ACTIVITY} --es request {name}")
+            started = self._shell(f"am start -n {ACTIVITY} --es request {asked}")
             if "Error" in started:
                 raise FedgateError(f"{self.serial}: {printable(started.splitlines()[-1])}")
             self._wait(out)
             return self._fetch(request, out)
         finally:
-            self._shell(f"rm -rf {FILES}/{out} {FILES}/{name}")
+            self._shell(f"rm -rf {FILES}/{out}")
 
     def _option(self, value):
         """An option's value for the request: a file or folder is copied, and stands there by its folder's name."""

@@ -4,6 +4,7 @@ The app in it is this machine's fedgate: what it writes is the JSON of a real ru
 ROOT/crash, where they exist, make a phone whose disk is full, one in another state, and an app that dies.
 """
 
+import base64
 import json
 import os
 import shutil
@@ -32,10 +33,13 @@ def main(root, arguments):
     elif command == "shell":
         words = rest[0].split()
         if words[:2] == ["am", "start"]:
-            assert words[2:6] == ["-n", "org.fedgate.demo/.RunActivity", "--es", "request"]
+            assert words[2:4] == ["-n", "org.fedgate.demo/.RunActivity"]
             print("Starting: Intent { cmp=org.fedgate.demo/.RunActivity (has extras) }")
-            if not (root / "crash").exists():
-                app(root / "files", words[6])
+            if not words[4:]:
+                (root / "files").mkdir()
+            elif not (root / "crash").exists():
+                assert words[4:6] == ["--es", "request"]
+                app(root / "files", json.loads(base64.urlsafe_b64decode(words[6])))
         elif words[0] == "pm":
             print("package:/data/app/org.fedgate.demo/base.apk")
         elif words[0] == "getprop":
@@ -49,8 +53,7 @@ def main(root, arguments):
     return 0
 
 
-def app(files, name):
-    request = json.loads((files / name / "request.json").read_text())
+def app(files, request):
     words = [f"--{flag}={value}" for flag, value in request["options"].items()]
     command = [sys.executable, "-m", "fedgate", request["command"], files / request["bundle"], "--json", *words]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env={**os.environ})

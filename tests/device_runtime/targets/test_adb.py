@@ -1,5 +1,6 @@
 """The exact command lines for a phone, against a recorded `adb`; no phone was here."""
 
+import base64
 import json
 import os
 import subprocess
@@ -41,36 +42,34 @@ def test_bench_and_verify_by_command_lines(fedgate, phone, bundle):
     lines = [json.loads(line)[2:] for line in (phone / "log").read_text().splitlines()]
     folder = next(path.name for path in (phone / "files").glob("bundle-*"))
     check = "sha256sum -c SHA256SUMS >/dev/null 2>&1"
-    request = next(line[1].split()[-1] for line in lines if "am start" in line[-1])
-    out_folder = lines[-1][1].split()[2].rpartition("/")[2]
-    pushed = [line[1] for line in lines if line[0] == "push"]
-    assert [Path(path).name for path in pushed] == [f"part-{folder}", f"part-{request}"]
+    start = "am start -n org.fedgate.demo/.RunActivity"
+    request = next(line[1].split()[-1] for line in lines if "--es" in line[-1])
+    out_folder = lines[-1][1].rpartition("/")[2]
+    asked = {"version": 1, "command": "verify", "bundle": folder, "options": {"engine": "litert"}, "out": out_folder}
+    assert json.loads(base64.urlsafe_b64decode(request)) == asked
+    pushed = next(line[1] for line in lines if line[0] == "push")
+    assert Path(pushed).name == f"part-{folder}"
     whole = "echo fedgate-whole || true"
-    put = [
-        [
-            ["shell", f"cd {FILES}/{name} 2>/dev/null && {check} && {whole}"],
-            ["shell", f"rm -rf {FILES}/part-{name} {FILES}/{name}"],
-            ["push", path, f"{FILES}/"],
-            ["shell", f"cd {FILES}/part-{name} && {check} && cd .. && mv part-{name} {name} && {whole}"],
-        ]
-        for name, path in zip((folder, request), pushed, strict=True)
-    ]
     assert lines == [
         ["get-state"],
         ["shell", "pm path org.fedgate.demo || true"],
-        ["shell", f"mkdir -p {FILES} && {whole}"],
-        *put[0],
-        *put[1],
-        ["shell", f"am start -n org.fedgate.demo/.RunActivity --es request {request}"],
+        ["shell", f"cd {FILES} 2>/dev/null && {whole}"],
+        ["shell", start],
+        ["shell", f"cd {FILES} 2>/dev/null && {whole}"],
+        ["shell", f"cd {FILES}/{folder} 2>/dev/null && {check} && {whole}"],
+        ["shell", f"rm -rf {FILES}/part-{folder} {FILES}/{folder}"],
+        ["push", pushed, f"{FILES}/"],
+        ["shell", f"cd {FILES}/part-{folder} && {check} && cd .. && mv part-{folder} {folder} && {whole}"],
+        ["shell", f"{start} --es request {request}"],
         ["shell", f"ls {FILES}/{out_folder}/result.json 2>/dev/null || true"],
         ["pull", f"{FILES}/{out_folder}", lines[-2][2]],
-        ["shell", f"rm -rf {FILES}/{out_folder} {FILES}/{request}"],
+        ["shell", f"rm -rf {FILES}/{out_folder}"],
     ]
     assert sorted(path.name for path in (phone / "files").iterdir()) == [folder]
     status, out, err = fedgate("bench", bundle.path, "--rounds", 20, "--engine", "litert")
     assert (status, err) == (0, "") and "litert-dense.tflite" in out and "20 rounds" in out
     log = (phone / "log").read_text()
-    assert log.count('"push"') == 3  # the bundle once, a request each time
+    assert log.count('"push"') == 1  # the bundle once
 
 
 def test_hostile_names_are_in_no_command_line(fedgate, phone, bundle, tmp_path):
