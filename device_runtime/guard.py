@@ -63,6 +63,8 @@ def remember(bundle: Bundle, programs: Sequence[Program]) -> None:
 def _marker(bundle: Bundle, program: Program) -> Path:
     facts = [program, bundle.manifest.shape, len(bundle.manifest.densities), platform.machine()]
     facts += [available()[program.engine].version, source_digest() if program.needs_kernel else None]
+    if program.weights is not None:
+        facts += [bundle.manifest.files[program.weights]]
     return user_cache() / "tried" / hashlib.sha256(repr(facts).encode()).hexdigest()
 
 

@@ -13,8 +13,8 @@
 
 Pixels are scaled to [0, 1], then (x - mean) / std. A level is an index into `densities`. "masks" is the scope of
 salience.safetensors whose record fixed the masks of the static programs; without it that is "global". "tail" stands in
-bundles with programs that train, and "files" then has tail.safetensors too. `ports` lists what each role takes and
-returns. Unknown keys are ignored.
+bundles with programs that train, and "files" then has tail.safetensors too, and the weights of a `train-module`.
+`ports` lists what each role takes and returns. Unknown keys are ignored.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from .ports import Port, TailInfo, check_ports, parse_ports, parse_tail
 FORMAT = "fedgate-bundle"
 VERSION = 1
 ENGINES = ("executorch", "litert", "onnx")
-ROLES = ("dense", "masked", "skip", "static", "trunk", "tail", "train")
+ROLES = ("dense", "masked", "skip", "static", "trunk", "tail", "train", "train-module")
 REQUIRED_FILES = ("reference.safetensors", "salience.safetensors")
 TAIL_FILE = "tail.safetensors"
 LARGEST = 2**40
@@ -54,6 +54,11 @@ class Program:
     @property
     def takes_level(self) -> bool:
         return any(port.name == "level" for port in self.inputs)
+
+    @property
+    def weights(self) -> str | None:
+        """The name of the file that holds a `train-module`'s parameters; None for other roles."""
+        return f"{self.file.rpartition('.')[0]}.ptd" if self.role == "train-module" else None
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,8 @@ def _manifest(fields: Fields) -> Manifest:
             raise FedgateError(f"manifest.json: gate 'none' has no {program.role} program ({program.file})")
         check_ports(program, manifest)
         _check_kernel(program, manifest)
+        if program.weights is not None and (program.engine != "executorch" or program.weights not in manifest.files):
+            raise FedgateError(f"manifest.json: {program.file} is for executorch and needs the file {program.weights}")
     names = [program.file for program in programs] + list(manifest.files)
     kinds = [(p.engine, p.role, p.level, p.needs_kernel) for p in programs]
     if len(set(names)) != len(names) or len(set(kinds)) != len(kinds):

@@ -10,12 +10,18 @@ uint8 (1, channels), of the gated layers that a program runs, where there are an
     train            PARAMETER..., momentum/PARAMETER..., features (B, ...), trunk/open uint8 (B, channels),
                      labels int32 (B,), weights (B,), LEVEL, lr, momentum, weight_decay, clip_norm
                      -> PARAMETER..., momentum/PARAMETER..., loss, correct, opened (channels,), strength (channels,)
+    train-module     momentum/PARAMETER..., features ... clip_norm as above
+                     -> loss, correct, opened, strength, momentum/PARAMETER...
 
 What has no dtype here is float32, and a number has shape (1,). B is the tail's batch size, features are in the order
 channels, height, width. `trunk/open` are the trunk's masks for each example, in programs whose parameters the trunk's
 channels index. weights: of the examples in the loss, 0 for rows that only fill the batch. loss: their weighted mean;
 correct, opened, strength: of the gated layers of the tail how many of the examples with a weight were right, opened a
 channel, and how strongly in sum.
+
+A `train-module` is the same step for ExecuTorch's TrainingModule: it holds the parameters, which lie beside it in a
+file of the same stem, .ptd, and are tail.safetensors' at first. What that API calls the gradients are here whole steps
+of SGD: its own SGD with learning rate 1 and nothing else subtracts them, which gives the parameters that `train` gives.
 """
 
 from dataclasses import dataclass
@@ -103,7 +109,7 @@ def signature(program, manifest) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
     level = (Port("level", (1,), "int32"),) if manifest.gate != "none" else ()
     logits = Port("logits", (1, classes))
     if tail is None:
-        if program.role in ("trunk", "tail", "train"):
+        if program.role in ("trunk", "tail", "train", "train-module"):
             raise FedgateError(f"manifest.json has no 'tail', which {program.file} needs")
         trunk_layers = tail_layers = ()
     else:
@@ -116,18 +122,19 @@ def signature(program, manifest) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
     if program.role == "trunk":
         return image + level, (Port("features", (1, *tail.features)), *masks("open", trunk_layers, 1))
     own = parameters(program)
+    momenta = tuple(Port(MOMENTUM + port.name, port.shape) for port in own)
     if program.role == "tail":
         return (*own, Port("features", (1, *tail.features)), *level), (logits, *masks("open", tail_layers, 1))
     size = tail.batch_size
-    state = (*own, *(Port(MOMENTUM + port.name, port.shape) for port in own))
     trunk_open = masks(TRUNK_OPEN, trunk_layers, size) if any(p.name == TRUNK_OPEN for p in program.inputs) else ()
     batch = (Port("features", (size, *tail.features)), *trunk_open, Port("labels", (size,), "int32"))
     numbers = tuple(Port(name, (1,)) for name in HYPERPARAMETERS)
     counts = [Port(name, (mask_width(tail_layers),)) for name in ("opened", "strength") if mask_width(tail_layers)]
-    return (
-        (*state, *batch, Port("weights", (size,)), *level, *numbers),
-        (*state, Port("loss", (1,)), Port("correct", (1,)), *counts),
-    )
+    inputs = (*momenta, *batch, Port("weights", (size,)), *level, *numbers)
+    results = (Port("loss", (1,)), Port("correct", (1,)), *counts)
+    if program.role == "train-module":
+        return inputs, (*results, *momenta)
+    return (*own, *inputs), (*own, *momenta, *results)
 
 
 def image_port(port: Port, shape) -> Port:
@@ -145,10 +152,16 @@ def masks(name, layers, count) -> tuple[Port, ...]:
 
 
 def parameters(program) -> tuple[Port, ...]:
-    """The ports of a tail or train program that are parameters: those in front of the momenta, or of the features."""
+    """The parameters of a program of the tail: its inputs in front of the momenta, or of the features.
+
+    A `train-module` takes momenta alone, and has the parameters that these are of.
+    """
     names = [port.name for port in program.inputs]
     ends = [i for i, name in enumerate(names) if name == "features" or name.startswith(MOMENTUM)]
+    if program.role == "train-module":
+        ends = [i for i, name in enumerate(names) if not name.startswith(MOMENTUM)]
     own = program.inputs[: ends[0]] if ends else ()
+    own = tuple(Port(port.name.removeprefix(MOMENTUM), port.shape) for port in own)
     if not own or any("." not in port.name for port in own):
         raise FedgateError(f"manifest.json: the inputs of {program.file} do not begin with a tail's parameters")
-    return tuple(Port(port.name, port.shape) for port in own)
+    return own

@@ -63,7 +63,7 @@ def load_tail(path: Path, manifest: Manifest) -> Tail:
             raise FedgateError(f"{path}: {name!r} is not finite float32")
     spec = _spec(fields, tensors, manifest)
     for program in manifest.programs:
-        if program.role in ("tail", "train"):
+        if program.role in ("tail", "train", "train-module"):
             for port in parameters(program):
                 if spec.parameters.get(port.name) != port.shape:
                     raise FedgateError(f"{path} has no parameter {port.name!r} of {list(port.shape)} ({program.file})")

@@ -60,9 +60,25 @@ class AtLevel:
         return self.loaded.run(image, self.level)
 
 
-def compare_training(part, loaded, images, labels, statistics) -> Comparison:
-    """Compare `STEPS` steps of a train program on one batch with local training as `train` does it, at every level.
+class WholeState:
+    """A loaded program of role `train-module`, in the place of one of role `train`."""
 
+    def __init__(self, loaded):
+        self.loaded = loaded
+
+    def call(self, values):
+        return self.loaded.call(values) | self.loaded.parameters()
+
+
+def stepping(loaded):
+    """A loaded program that trains as one of role `train`, which returns the parameters."""
+    return WholeState(loaded) if loaded.program.role == "train-module" else loaded
+
+
+def compare_training(part, load, images, labels, statistics) -> Comparison:
+    """Compare `STEPS` steps of a program that trains with local training as `train` does it, on a batch at every level.
+
+    load: () -> the program with the parameters of the start, loaded.
     images: uint8 (n, C, H, W); labels: int64 (n,); statistics: (mean, std) of the data. The last row of the batch is
     padding. Where a gate's choice was so close that the program opened another channel, what follows is not compared.
     """
@@ -70,9 +86,9 @@ def compare_training(part, loaded, images, labels, statistics) -> Comparison:
     count = min(len(images), part.batch_size - 1) or 1
     images, labels = images[:count], labels[:count]
     for level in range(len(network.densities)):
-        values = batch_of(part, images, labels, statistics, level)
+        values, loaded = batch_of(part, images, labels, statistics, level), load()
         for _ in range(STEPS):
-            found = loaded.call(values)
+            found = stepping(loaded).call(values)
             values |= {name: found[name] for name in found if name in values}
         trained, eager = eager_steps(part, images, labels, statistics, level)
         result.runs += 1

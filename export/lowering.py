@@ -98,19 +98,19 @@ def lower(network, engine, shape, has_level):
     inputs = (torch.zeros(1, *shape),)
     if has_level:
         inputs = (*inputs, torch.zeros(1, dtype=torch.int32))
-    return quietly(LOWERINGS[engine][2], engine, network, inputs)
+    return bytes(quietly(LOWERINGS[engine][2], engine, network, inputs))
 
 
 def lower_function(module, engine, inputs):
     """Lower a module of plain operators on arrays, none of them an image, to an engine's file; returns its bytes."""
-    return quietly(converted if engine == "litert" else LOWERINGS[engine][2], engine, module, inputs)
+    return bytes(quietly(converted if engine == "litert" else LOWERINGS[engine][2], engine, module, inputs))
 
 
 def quietly(function, engine, network, inputs):
-    """The bytes of a program by a lowering, without its chatter."""
+    """What a lowering returns, without its chatter."""
     try:
         with quiet():
-            return bytes(function(network, inputs))
+            return function(network, inputs)
     except ImportError as error:
         package = LOWERINGS[engine][3]
         raise FedgateError(

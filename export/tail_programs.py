@@ -1,13 +1,16 @@
 """Making the programs of a bundle that trains: lowered, and each compared with eager PyTorch."""
 
 import dataclasses
+import functools
 
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.manifest import TAIL_FILE
+from fedgate.device_runtime.select import INFERENCE_ROLES
 from fedgate.device_runtime.tail import pack_tail
 
 from .check_tail import compare_inference, compare_training
 from .trainable import check_engines, plan_tail_programs
+from .training_module import training_module
 
 
 class TailPrograms:
@@ -30,22 +33,26 @@ class TailPrograms:
                     program = plan.entry(engine)
                     files[program["file"]] = plan.lower(engine, self.part.network.shape)
                     entries.append(program)
+            if engine == "executorch":
+                with console.status("lowering executorch train-module"):
+                    program, own = training_module(self.part)
+                entries, files = [*entries, program], files | own
         return entries, files
 
     def compare(self, staged, images):
         """Yields (program, `Comparison`) for the tail's programs of a staged bundle. Raises `FedgateError`."""
-        programs = [p for p in staged.manifest.programs if p.role in ("trunk", "tail", "train")]
+        programs = [p for p in staged.manifest.programs if p.role not in INFERENCE_ROLES]
         for program in programs:
-            loaded = load_program(staged, program)
+            load = functools.partial(load_program, staged, program)
             if program.role == "trunk":
-                result = compare_inference(self.part, images, loaded)
+                result = compare_inference(self.part, images, load())
             elif program.role == "tail":
                 (trunk,) = (
                     p for p in programs if (p.engine, p.role, p.needs_kernel) == (program.engine, "trunk", False)
                 )
-                result = compare_inference(self.part, images, load_program(staged, trunk), loaded)
+                result = compare_inference(self.part, images, load_program(staged, trunk), load())
             else:
                 count, data = self.part.batch_size, self.data
                 examples = data.train_images[:count], data.train_labels[:count]
-                result = compare_training(self.part, loaded, *examples, (data.mean, data.std))
+                result = compare_training(self.part, load, *examples, (data.mean, data.std))
             yield program, result

@@ -23,6 +23,8 @@ from fedgate.train.network import GatedNetwork, norm_levels, parameter_axes
 from .cut import Cut
 from .tail_forward import TailForward
 
+STEP = "step/"
+
 
 def trained_parameters(network: GatedNetwork):
     """The parameters that gradients train, by name, sorted; the others of a frozen network stay as they are."""
@@ -115,7 +117,7 @@ class TrainStep:
         return trunk | {name: (count > 0).float() for name, count in opened.items()}
 
     def moved(self, parameters, gradients, values, opened, level):
-        """The parameters and buffers after the step."""
+        """The parameters and buffers after the step, and by how much it lessened the parameters."""
         norm = torch.stack([(gradient * gradient).sum() for gradient in gradients.values()]).sum(0, True).sqrt()
         clip = values["clip_norm"]
         coefficient = torch.where(clip > 0, (clip / (norm + 1e-6)).clamp(max=1.0), 1.0)
@@ -125,7 +127,8 @@ class TrainStep:
             change = (values["momentum"] - 1) * buffer + coefficient * gradients[name] + values["weight_decay"] * p
             new = buffer + (change if move is None else move * change)
             step = values["lr"] * new
-            after[name] = p - (step if move is None else move * step)
+            after[STEP + name] = step if move is None else move * step
+            after[name] = p - after[STEP + name]
             after[MOMENTUM + name] = new
         return after
 

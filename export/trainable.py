@@ -148,22 +148,28 @@ def tail_plan(part):
 
 
 def train_plan(part):
+    own, momenta, batch, results = train_ports(part)
+    inputs, outputs = (*own, *momenta, *batch), (*own, *momenta, *results)
+    return TailPlan("train", inputs, outputs, *traced(TrainStep(part.network, part.cut, part.held), inputs, outputs))
+
+
+def train_ports(part):
+    """Of a training step: parameters, their momenta, its other inputs, and what it tells of itself."""
     network, size, own = part.network, part.batch_size, parameter_ports(part.network)
     layers = part.info.split(network.layers)
     width = mask_width(layers[1])
-    state = (*own, *(Port(MOMENTUM + port.name, port.shape) for port in own))
+    momenta = tuple(Port(MOMENTUM + port.name, port.shape) for port in own)
     trunk_open = masks(TRUNK_OPEN, layers[0], size) if reads_trunk_masks(network, part.cut) else ()
     batch = (
         Port("features", (size, *part.cut.features)),
         *trunk_open,
         Port("labels", (size,), "int32"),
         Port("weights", (size,)),
+        *level_port(network),
+        *(Port(name, (1,)) for name in HYPERPARAMETERS),
     )
-    inputs = (*state, *batch, *level_port(network), *(Port(name, (1,)) for name in HYPERPARAMETERS))
     counts = tuple(Port(name, (width,)) for name in ("opened", "strength") if width)
-    outputs = (*state, Port("loss", (1,)), Port("correct", (1,)), *counts)
-    step = TrainStep(network, part.cut, part.held)
-    return TailPlan("train", inputs, outputs, *traced(step, inputs, outputs))
+    return own, momenta, batch, (Port("loss", (1,)), Port("correct", (1,)), *counts)
 
 
 def check_engines(engines):

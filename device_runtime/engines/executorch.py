@@ -3,6 +3,8 @@
 import functools
 import weakref
 
+import numpy as np
+
 from ..bundle import Bundle
 from ..errors import FedgateError
 from ..kernels.build import find
@@ -22,7 +24,9 @@ def import_runtime():
 
 def load(bundle: Bundle, program: Program, threads: int) -> LoadedProgram:
     _set_threads(threads)
-    return _ExecuTorch(bundle, program)
+    loaded = (TrainingModule if program.role == "train-module" else _ExecuTorch)(bundle, program)
+    _live.add(loaded)
+    return loaded
 
 
 @functools.cache
@@ -47,10 +51,12 @@ class _ExecuTorch(LoadedProgram):
     def __init__(self, bundle, program):
         super().__init__(bundle, program)
         self.kernel = _kernel() if program.needs_kernel else None
+        self._open(bundle)
+
+    def _open(self, bundle):
         # The method is only valid while its program lives.
-        self._loaded = import_runtime().get().load_program(str(bundle.file(program.file)))
+        self._loaded = import_runtime().get().load_program(str(bundle.file(self.program.file)))
         self._method = self._loaded.load_method("forward")
-        _live.add(self)
 
     def invoke(self):
         self._results = self._method.execute(self._inputs)
@@ -63,3 +69,31 @@ class _ExecuTorch(LoadedProgram):
     def _get(self):
         # results may lie in memory that the next run overwrites
         return [result.numpy().copy() for result in self._results]
+
+
+class TrainingModule(_ExecuTorch):
+    """A program of role `train-module`: it holds the parameters, and each run is a step that moves them.
+
+    The step's momenta are outputs, and inputs of the next one; at first they are zeros. This is what Android's
+    `org.pytorch.executorch.training.TrainingModule` and `SGD` do with the same two files.
+    """
+
+    def _open(self, bundle):
+        from executorch.extension.pybindings.portable_lib import _load_for_executorch
+        from executorch.extension.training import TrainingModule
+
+        files = bundle.file(self.program.file), bundle.file(self.program.weights)
+        self._module = TrainingModule(_load_for_executorch(*map(str, files)))
+        self._sgd = None
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Copies of the parameters by name, as the last step left them. There are none before the first."""
+        return {name: tensor.numpy().copy() for name, tensor in self._module.named_parameters().items()}
+
+    def invoke(self):
+        from executorch.extension.training import get_sgd_optimizer
+
+        self._results = self._module.forward_backward("forward", self._inputs)
+        if self._sgd is None:  # it takes the parameters, which are known after the first run
+            self._sgd = get_sgd_optimizer(self._module.named_parameters(), 1.0)
+        self._sgd.step(self._module.named_gradients())  # whole steps, see `ports`

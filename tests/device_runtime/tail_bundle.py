@@ -24,6 +24,7 @@ AXES = {
     "two.norms.0.weight": ("two",),
     "two.norms.1.weight": ("two",),
 }
+WEIGHTS = "executorch-train-module.ptd"
 INFO = {"trainable": "last-stage", "layers": ["two", "head"], "features": [16, 8, 8], "batch_size": BATCH}
 
 
@@ -32,7 +33,7 @@ def port(name, shape, dtype="float32"):
 
 
 def entries(hashes):
-    """The manifest's entries of a trunk, a tail and a train program."""
+    """The manifest's entries of a trunk, a tail, a train program and a training module."""
     own = [port(name, shape) for name, shape in SHAPES.items()]
     momenta = [port(f"momentum/{name}", shape) for name, shape in SHAPES.items()]
     level = port("level", [1], "int32")
@@ -47,17 +48,20 @@ def entries(hashes):
         "trunk": ([image, level], [features, opened]),
         "tail": ([*own, features, level], [logits, tail_open]),
         "train": ([*own, *momenta, *batch, level, *numbers], [*own, *momenta, *results]),
+        "train-module": ([*momenta, *batch, level, *numbers], [*results, *momenta]),
     }
-    return [
+    entries = [
         {"file": f"litert-{role}.tflite", "engine": "litert", "role": role, "level": None, "inputs": inputs,
          "outputs": outputs, "needs_kernel": False, "kernel_layers": []} | hashes
         for role, (inputs, outputs) in made.items()
     ]  # fmt: skip
+    entries[-1] |= {"file": "executorch-train-module.pte", "engine": "executorch"}
+    return entries
 
 
 def fields(hashes):
     """The fields of a manifest of a bundle that trains."""
-    files = dict.fromkeys(("salience.safetensors", "reference.safetensors", "tail.safetensors"), hashes)
+    files = dict.fromkeys(("salience.safetensors", "reference.safetensors", "tail.safetensors", WEIGHTS), hashes)
     return {**tiny_bundle.fields(entries(hashes)), "files": files, "tail": dict(INFO)}
 
 

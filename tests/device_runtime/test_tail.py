@@ -1,6 +1,8 @@
 """Bundles that train: manifests and tail files from strangers, and programs of named ports."""
 
 import json
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +12,11 @@ from hypothesis import strategies as st
 from test_manifest import HASHES, VALUES, paths, put
 from test_tensors import mutations
 
+from fedgate.device_runtime import guard
+from fedgate.device_runtime.bundle import Bundle
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.manifest import Manifest, parse_manifest, render_manifest
+from fedgate.device_runtime.ports import parameters
 from fedgate.device_runtime.tail import load_tail, pack_tail
 from fedgate.device_runtime.tensors import pack, unpack
 
@@ -26,6 +31,20 @@ def test_a_manifest_that_trains_is_read():
     trunk, tail = found.tail.split(found.layers)
     assert [layer.name for layer in trunk] == ["stem", "one"] and [layer.name for layer in tail] == ["two", "head"]
     assert all(program.takes_level for program in found.programs)
+    module = found.programs[3]
+    assert module.weights == tail_bundle.WEIGHTS and parameters(module) == parameters(found.programs[2])
+
+
+def test_other_weights_of_a_training_module_are_tried_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    monkeypatch.delenv("FEDGATE_NO_GUARD", raising=False)
+    known, module = Bundle(tmp_path, manifest()), manifest().programs[3]
+    guard.remember(known, [module])
+    guard.check(known, [module])
+    other = replace(known.manifest, files=known.manifest.files | {tail_bundle.WEIGHTS: ("1" * 64, 7)})
+    with pytest.raises(FedgateError, match="cannot start a process to try executorch-train-module"):
+        guard.check(Bundle(tmp_path, other), [module])
 
 
 WRONG = {
@@ -45,6 +64,13 @@ WRONG = {
     "do not begin with a tail's parameters": [
         lambda fields: fields["programs"][1]["inputs"].__delitem__(slice(0, 6)),
         put("programs", 2, "inputs", 0, "name", "nodot"),
+        put("programs", 3, "inputs", 0, "name", "momentum/nodot"),
+        lambda fields: fields["programs"][3]["inputs"].__delitem__(slice(0, 6)),
+        put("programs", 2, "role", "train-module"),
+    ],
+    "needs the file executorch-train-module.ptd": [
+        put("files", tail_bundle.WEIGHTS, ...),
+        put("programs", 3, "engine", "litert"),
     ],
     "a list of different names": [put("programs", 1, "inputs", 1, "name", "head.bias")],
     "do not fit its role": [
@@ -60,6 +86,8 @@ WRONG = {
         lambda fields: fields["programs"][2]["inputs"].pop(),
         lambda fields: fields["programs"][2]["outputs"].pop(),
         lambda fields: fields["programs"][2]["outputs"].reverse(),
+        put("programs", 3, "inputs", 0, "shape", [6]),
+        lambda fields: fields["programs"][3]["outputs"].insert(0, fields["programs"][2]["outputs"][0]),
     ],
     "only 'skip' needs the kernel": [
         lambda fields: fields["programs"][2].update(needs_kernel=True, kernel_layers=["two"]),
@@ -82,7 +110,7 @@ def test_a_trunk_may_come_with_the_kernel_and_without():
     fields = json.loads(json.dumps(tail_bundle.fields(HASHES)))
     skip = fields["programs"][0] | {"file": "s.tflite", "needs_kernel": True, "kernel_layers": ["one"]}
     fields["programs"].append(skip)
-    assert parse_manifest(render_manifest(fields)).programs[3].needs_kernel
+    assert parse_manifest(render_manifest(fields)).programs[4].needs_kernel
 
 
 @settings(max_examples=200, deadline=None)

@@ -11,10 +11,12 @@ from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.manifest import parse_manifest, render_manifest
 from fedgate.device_runtime.ports import MOMENTUM, TRUNK_OPEN
 from fedgate.device_runtime.tail import Tail
+from fedgate.export.check_tail import stepping
 from fedgate.export.cut import cut_network, trunk_network
 from fedgate.export.tail_programs import TailPrograms
 from fedgate.export.train_step import trained_parameters
 from fedgate.export.trainable import Trainable, train_plan
+from fedgate.export.training_module import training_module
 from fedgate.train import client
 from fedgate.train.network import network_tensors
 from fedgate.train.tails import freeze, trunk
@@ -44,17 +46,28 @@ class Eager:
 
 
 def lowered(part, engine, folder):
-    """The train program of a `Trainable`, loaded from a bundle that is only good to be run."""
-    plan, network = train_plan(part), part.network
-    program = plan.entry(engine) | NOTHING
-    (folder / program["file"]).write_bytes(plan.lower(engine, network.shape))
+    """The train program of a `Trainable`, loaded from a bundle that is only good to be run.
+
+    engine: or "module", for ExecuTorch's training module.
+    """
+    network = part.network
+    if engine == "module":
+        program, files = training_module(part)
+    else:
+        plan = train_plan(part)
+        program = plan.entry(engine)
+        files = {program["file"]: plan.lower(engine, network.shape)}
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    own = [name for name in files if name != program["file"]]
+    program |= NOTHING
     fields = bare_fields(network, network.layers[-1].out_channels) | {
         "tail": TailPrograms(part, None).fields(),
         "programs": [program],
-        "files": dict.fromkeys(("salience.safetensors", "reference.safetensors", "tail.safetensors"), NOTHING),
+        "files": dict.fromkeys(("salience.safetensors", "reference.safetensors", "tail.safetensors", *own), NOTHING),
     }
     manifest = parse_manifest(render_manifest(fields))
-    return load_program(Bundle(folder, manifest), manifest.programs[0])
+    return stepping(load_program(Bundle(folder, manifest), manifest.programs[0]))
 
 
 def train_both(part, program, images, labels, statistics, plan, monkeypatch):

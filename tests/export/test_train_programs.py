@@ -18,7 +18,8 @@ ALL += [(model, part, "paper") for model in MODELS[1:] for part in ("head", "las
 ALL += [("resnet20", "last-stage", "none")]
 CASES = [
     ("cnn", "head", "paper", "litert"),
-    *(pytest.param(*case, engine, marks=pytest.mark.all) for engine in TRAINING_ENGINES for case in ALL),
+    ("cnn", "head", "paper", "module"),
+    *(pytest.param(*case, engine, marks=pytest.mark.all) for engine in (*TRAINING_ENGINES, "module") for case in ALL),
 ]
 
 

@@ -1,0 +1,35 @@
+"""A bundle's training module for ExecuTorch: exported beside the other programs, and safe to load when damaged."""
+
+import shutil
+
+import pytest
+
+from fedgate.device_runtime import guard
+from fedgate.device_runtime.bundle import load_bundle, write_bundle
+from fedgate.device_runtime.manifest import parse_json
+from fedgate.export import session
+
+PROGRAM, WEIGHTS = "executorch-train-module.pte", "executorch-train-module.ptd"
+
+
+@pytest.mark.all
+@pytest.mark.timeout(900)
+def test_a_bundle_gets_a_training_module_and_damaged_ones_give_one_line(undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("FEDGATE_NO_GUARD", raising=False)
+    plans = session.plan_programs
+    monkeypatch.setattr(session, "plan_programs", lambda *args: [plan for plan in plans(*args) if plan.role == "dense"])
+    bundle = session.export_run(undisturbed.path, tmp_path / "digits.fedgate", ["executorch"], trainable="head")
+    (module,) = (program for program in bundle.manifest.programs if program.role == "train-module")
+    assert (module.file, module.weights) == (PROGRAM, WEIGHTS)
+    guard.check(bundle, [module])  # export has run it
+
+    fields = parse_json((bundle.path / "manifest.json").read_bytes(), "manifest.json")
+    names = [program["file"] for program in fields["programs"]] + list(fields.pop("files"))
+    whole = {name: bundle.file(name).read_bytes() for name in names}
+    program, weights = whole[PROGRAM], whole[WEIGHTS]
+    for change in ({WEIGHTS: b""}, {WEIGHTS: weights[:-700]}, {WEIGHTS: weights[::-1]}, {PROGRAM: program[:9000]}):
+        write_bundle(tmp_path / "bad.fedgate", fields, whole | change)
+        (reason,) = guard.failures(load_bundle(tmp_path / "bad.fedgate"), [module]).values()
+        assert reason.startswith("executorch ") and PROGRAM in reason and "\n" not in reason
+        shutil.rmtree(tmp_path / "bad.fedgate")
