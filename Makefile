@@ -7,7 +7,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 PIP = $(VENV)/bin/pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: demo setup test test-all lint clean
+.PHONY: demo setup test test-all lint android clean
 
 setup: $(VENV)/.ready
 
@@ -25,6 +25,11 @@ test: setup lint
 
 test-all: setup lint
 	$(VENV)/bin/python -m pytest -q
+
+# The app without Google's SDK, signed with a throw-away key: build/android/fedgate-demo-ABI.apk. What it needs of Debian
+# it names; the rest comes from npm and Debian by their own clients, once.
+android: setup
+	PYTHONPATH=android_demo $(VENV)/bin/python -m offline apk
 
 lint: setup
 	$(VENV)/bin/ruff check .

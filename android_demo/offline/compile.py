@@ -7,7 +7,9 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from .fetch import KOTLIN, fetch, need, run, tell
+from .debian import android_jar
+from .fetch import KOTLIN, fetch
+from .tools import need, run, tell
 
 BUILD = Path(__file__).parents[2] / "build" / "android"
 JDK = (("java", "default-jdk-headless"), ("javac", "default-jdk-headless"))
@@ -29,6 +31,7 @@ def sources(folder: Path, suffix: str, without: Iterable[str] = ()) -> list[Path
 
 def compile_java(name: str, files: list[Path], classpath: Iterable[Path] = ()) -> Path:
     """The folder of the classes of Java `files`, in BUILD / name. `FedgateError` with the compiler's first error."""
+    need(*JDK)
     classpath = list(classpath)
 
     def make(folder: Path) -> None:
@@ -36,27 +39,30 @@ def compile_java(name: str, files: list[Path], classpath: Iterable[Path] = ()) -
         path = ["-classpath", os.pathsep.join(map(str, classpath))] if classpath else []
         run("javac", "javac", *map("-J{}".format, SHORT), *flags, *path, "-d", folder, *files)
 
-    return _fresh(name, files, classpath, make)
+    return made(name, files, classpath, make)
 
 
-def compile_kotlin(name: str, files: list[Path], classpath: Iterable[Path]) -> Path:
-    """The folder of the classes of Kotlin `files`, in BUILD / name. `FedgateError` with the compiler's first error."""
-    classpath = [kotlin_jar(), *classpath]
+def compile_kotlin(name: str, files: list[Path], classpath: Iterable[Path], android: bool = False) -> Path:
+    """The folder of the classes of Kotlin `files`, in BUILD / name. `FedgateError` with the compiler's first error.
+
+    android: against the classes of Android 6 instead of the JDK's, so that what the oldest phone lacks is an error.
+    """
+    need(*JDK)
+    classpath = [kotlin_jar(), *([android_jar()] if android else []), *classpath]
 
     def make(folder: Path) -> None:
-        tell(f"compiling {name}")
-        flags = ["-no-stdlib", "-no-reflect"]
+        tell(f"kotlinc: {name}")
         compiler = ["java", *SHORT, "-Xmx1g", "-cp", os.pathsep.join(map(str, kotlin_jar().parent.glob("*.jar")))]
         compiler += ["org.jetbrains.kotlin.cli.jvm.K2JVMCompiler", "-kotlin-home", kotlin_jar().parent.parent]
+        flags = ["-no-stdlib", "-no-reflect", *(["-no-jdk"] if android else [])]
         path = ["-classpath", os.pathsep.join(map(str, classpath))]
         run("kotlinc", *compiler, *FOR_DX, *flags, *path, "-d", folder, *files)
 
-    return _fresh(name, files, classpath, make)
+    return made(name, files, classpath, make)
 
 
-def _fresh(name: str, files: list[Path], classpath: list[Path], make: Callable[[Path], None]) -> Path:
-    """BUILD / name, made again unless it is of these files, of this classpath and of this module's options."""
-    need(*JDK)
+def made(name: str, files: list[Path], classpath: list[Path], make: Callable[[Path], None]) -> Path:
+    """BUILD / name, filled by `make` again unless it is of these files, of this classpath and of this module."""
     folder = BUILD / name
     marker = BUILD / f"{name}.recipe"
     digest = hashlib.sha256(Path(__file__).read_bytes())

@@ -7,8 +7,6 @@
 
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -18,6 +16,8 @@ from pathlib import Path
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.once import make_once
 from fedgate.device_runtime.storage import sha256_file, user_cache
+
+from .tools import need, run, tell
 
 
 @dataclass(frozen=True)
@@ -55,28 +55,6 @@ REACT_NATIVE = Package(
     r"jni/(x86_64|arm64-v8a)/lib(fbjni|c\+\+_shared)\.so",
     "package/android/com/facebook/react/react-native/0.70.15/react-native-0.70.15-release.aar",
 )
-
-
-def tell(line: str) -> None:
-    """What takes long is said on stderr."""
-    print(line, file=sys.stderr, flush=True)
-
-
-def need(*tools: tuple[str, str]) -> None:
-    """Raise `FedgateError` unless all commands are here; each comes with the Debian package that has it."""
-    missing = {tool: package for tool, package in tools if shutil.which(tool) is None}
-    if missing:
-        packages = " ".join(dict.fromkeys(missing.values()))
-        raise FedgateError(f"{', '.join(missing)} missing: install with: apt install {packages}")
-
-
-def run(what: str, *command, **options) -> str:
-    """Run a tool; returns what it printed. `FedgateError` with `what` failed, and the line that says why."""
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)
-    if done.returncode != 0:
-        lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["no message"]
-        raise FedgateError(f"{what}: {next((line for line in lines if 'error' in line.lower()), lines[-1])}")
-    return done.stdout
 
 
 def fetch(package: Package) -> Path:

@@ -15,7 +15,8 @@ from fedgate.device_runtime.once import make_once
 from fedgate.device_runtime.storage import user_cache
 
 from . import elf
-from .fetch import EXECUTORCH, REACT_NATIVE, fetch, need, run, tell
+from .fetch import EXECUTORCH, REACT_NATIVE, fetch
+from .tools import need, run, tell
 
 SHIM = Path(__file__).with_name("shim.c")
 # ABI -> (compiler, Debian's package)

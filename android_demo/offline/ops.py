@@ -17,7 +17,8 @@ from fedgate.device_runtime.kernels.build import NO_COMPILER, cmake, source_dige
 from fedgate.device_runtime.once import make_once
 from fedgate.device_runtime.storage import user_cache
 
-from .fetch import EXECUTORCH, fetch, need, run, tell
+from .fetch import EXECUTORCH, fetch
+from .tools import need, run, tell
 
 SOURCE = Path(__file__).parents[1] / "app" / "src" / "main" / "cpp"
 NAME = "libfedgate_ops.so"

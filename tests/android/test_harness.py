@@ -8,17 +8,20 @@ from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tensors import unpack
 
 
+def image_and_logits(bundle, program, level, folder):
+    """Writes the first reference image to `folder`; returns what Forward is called with, and Python's logits."""
+    images = unpack((bundle.path / "reference.safetensors").read_bytes())[0]["image"]
+    (folder / "image").write_bytes(images[:1].astype("<f4").tobytes())
+    logits, _ = load_program(bundle, program).run(images[:1], level)
+    return (bundle.path / program.file, folder / "image", level, *images.shape[1:]), logits[0]
+
+
 def test_logits_of_a_masked_program_are_those_of_the_python_runtime(harness, bundle, tmp_path):
     (program,) = [program for program in bundle.manifest.programs if program.role == "masked"]
-    images = unpack((bundle.path / "reference.safetensors").read_bytes())[0]["image"]
-    (tmp_path / "image").write_bytes(images[:1].astype("<f4").tobytes())
-    python = load_program(bundle, program)
     for level in range(2):
-        printed = harness.run(
-            "org.fedgate.harness.Forward", bundle.path / program.file, tmp_path / "image", level, *images.shape[1:]
-        )
-        expected, _ = python.run(images[:1], level)
-        assert np.array_equal(np.array(printed.split(), np.float32), expected[0])
+        arguments, expected = image_and_logits(bundle, program, level, tmp_path)
+        printed = harness.run("org.fedgate.harness.Forward", *arguments)
+        assert np.array_equal(np.array(printed.split(), np.float32), expected)
 
 
 def test_a_main_that_throws_is_an_error_with_its_message(harness):
