@@ -1,4 +1,4 @@
-"""The device on loopback, once a session, and the command line as run against it."""
+"""The device on loopback, once a session, the command line as run against it, and a bundle with a `skip` program."""
 
 import os
 import subprocess
@@ -32,3 +32,16 @@ def fedgate(device, tmp_path):
 
     run.environment = environment
     return run
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """A bundle with a `skip` program: digits, one round."""
+    folder = tmp_path_factory.mktemp("digits")
+    run, path = folder / "run", folder / "digits.fedgate"
+    fedgate = [sys.executable, "-m", "fedgate"]
+    subprocess.run(
+        [*fedgate, "train", "--rounds", "1", "--clients", "2", "--out", run], check=True, capture_output=True
+    )
+    subprocess.run([*fedgate, "export", run, "--to", "litert", "--out", path], check=True, capture_output=True)
+    return path

@@ -24,19 +24,6 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    """A bundle with a `skip` program: digits, one round."""
-    folder = tmp_path_factory.mktemp("digits")
-    run, path = folder / "run", folder / "digits.fedgate"
-    fedgate = [sys.executable, "-m", "fedgate"]
-    subprocess.run(
-        [*fedgate, "train", "--rounds", "1", "--clients", "2", "--out", run], check=True, capture_output=True
-    )
-    subprocess.run([*fedgate, "export", run, "--to", "litert", "--out", path], check=True, capture_output=True)
-    return path
-
-
-@pytest.fixture(scope="module")
 def start(cache):
     """A function that starts a command on the emulated CPU with that cache."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "PIP_CONSTRAINT": str(CONSTRAINTS)}
