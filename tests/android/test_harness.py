@@ -21,9 +21,9 @@ def test_logits_of_a_masked_program_are_those_of_the_python_runtime(harness, bun
     for level in range(2):
         arguments, expected = image_and_logits(bundle, program, level, tmp_path)
         printed = harness.run("org.fedgate.harness.Forward", *arguments)
-        assert np.array_equal(np.array(printed.split(), np.float32), expected)
+        assert np.array_equal(np.array(printed.splitlines()[0].split(), np.float32), expected)
 
 
 def test_a_main_that_throws_is_an_error_with_its_message(harness):
     with pytest.raises(FedgateError, match=r"Forward failed with status 1:[\s\S]*nowhere\.pte"):
-        harness.run("org.fedgate.harness.Forward", "nowhere.pte", "/dev/null", 0, 0)
+        harness.run("org.fedgate.harness.Forward", "nowhere.pte", "/dev/null", 0, 1, 8, 8)

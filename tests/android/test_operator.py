@@ -1,4 +1,4 @@
-"""libfedgate_ops.so asks for nothing that Android 8 or ExecuTorch lacks."""
+"""libfedgate_ops.so asks for nothing that Android 8 or ExecuTorch lacks, and `skip` programs then run as in Python."""
 
 import os
 import platform
@@ -6,13 +6,16 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from offline import ops
 from offline.library import native_libraries, originals
 
+from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.kernels.build import find
 from fedgate.device_runtime.kernels.library import KernelLibrary
+from fedgate.device_runtime.tensors import unpack
 
 # Of all that Bionic has since Android 8 (API 26).
 BIONIC = {"free", "memcpy", "memset", "memmove", "posix_memalign", "strcat", "strcmp", "strlen"}
@@ -76,3 +79,31 @@ def test_it_chooses_instruction_sets_as_the_desktop_kernel_does(operator, need_k
     command = [sys.executable, "-c", LOAD, folder / "libexecutorch.so", operator("x86_64")]
     done = subprocess.run(command, env=os.environ | {"LD_LIBRARY_PATH": str(folder)}, capture_output=True, text=True)
     assert done.stdout.split() == [isas[0], *isas, "-"], done.stderr
+
+
+def skip_program(bundle, folder):
+    """The program, its loaded twin in Python, the reference images, and their file for Forward."""
+    (program,) = [program for program in bundle.manifest.programs if program.role == "skip"]
+    images = unpack((bundle.path / "reference.safetensors").read_bytes())[0]["image"]
+    (folder / "images").write_bytes(images.astype("<f4").tobytes())
+    return program, load_program(bundle, program), images, folder / "images"
+
+
+def test_a_skip_program_gives_the_logits_and_masks_of_python(harness, operator, bundle, tmp_path, need_kernel):
+    need_kernel()
+    program, python, images, file = skip_program(bundle, tmp_path)
+    shape = images.shape[1:]
+    for level in range(len(bundle.manifest.densities)):
+        words = (bundle.path / program.file, file, level, *shape, operator("x86_64"))
+        rows = iter(harness.run("org.fedgate.harness.Forward", *words).splitlines())
+        for image, logits, masks in zip(images, rows, rows, strict=True):
+            expected, open_channels = python.run(image[None], level)
+            assert np.array_equal(np.array(masks.split(), int), open_channels[0]) and open_channels.any()
+            # Clang may order a sum in another way than GCC.
+            assert np.allclose(np.array(logits.split(), float), expected[0], rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+def test_without_the_operators_a_skip_program_is_refused(harness, bundle, tmp_path):
+    program, _, images, file = skip_program(bundle, tmp_path)
+    with pytest.raises(FedgateError, match=r"Missing operator: .*fedgate::gated_conv2d\.out"):
+        harness.run("org.fedgate.harness.Forward", bundle.path / program.file, file, 0, *images.shape[1:])
