@@ -11,5 +11,6 @@ dex          classes to dex, and back
 gradle       what the Gradle project says
 app          the app's classes, resources and dex
 apk          the APK: aligned, signed, verified
+arm64        an arm64 JVM under qemu-user
 harness      the app's plain Kotlin run on a JVM against Android's ExecuTorch library
 """

@@ -8,6 +8,7 @@ from fedgate.device_runtime.errors import FedgateError
 
 from . import apk, harness
 from .app import gradle
+from .library import ABIS
 
 
 def main() -> int:
@@ -15,6 +16,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run a main of offline/harness on a desktop JVM, with Android's ExecuTorch")
     run.add_argument("--dex", action="store_true", help="with the app's classes as they come back from its dex")
+    run.add_argument("--abi", choices=ABIS, default="x86_64", help="with the libraries of this one")
     run.add_argument("main", help="its class, such as org.fedgate.harness.Forward")
     run.add_argument("arguments", nargs=argparse.REMAINDER)
     build = commands.add_parser("apk", help="build, sign and verify one APK for each ABI")
@@ -22,7 +24,7 @@ def main() -> int:
     given = parser.parse_args()
     try:
         if given.command == "run":
-            print(harness.run(given.main, *given.arguments, dex=given.dex), end="")
+            print(harness.run(given.main, *given.arguments, abi=given.abi, dex=given.dex), end="")
         else:
             for abi in given.abi or gradle().abis:
                 print(*described(*apk.build(abi)), sep="\n")

@@ -15,10 +15,10 @@ IGNORED = 0x6FFFF000  # a number left to operating systems, that none of them us
 
 
 def adapt(library: bytes, renamed: set[str]) -> bytes:
-    """A copy without versions of symbols, in which the `renamed` names begin with a capital letter.
+    """A copy without versions of symbols, in which the `renamed` names have a capital letter, as `capital` says.
 
     Nothing moves: each change overwrites a byte or a number. Raises `FedgateError` for what is no 64-bit little-endian
-    library with its section headers, and where a name's bytes are part of another name, too.
+    library with its section headers, and where another name's bytes would change, too.
     """
     image = bytearray(library)
     try:
@@ -46,11 +46,17 @@ def _adapt(image: bytearray, renamed: set[str]) -> None:
     for position in range(symbols[4], symbols[4] + symbols[5], SYMBOL.size):
         used.add(SYMBOL.unpack_from(image, position)[0])
     strings = bytes(image[names : names + length])
-    ends = {at: strings.index(b"\0", at) for at in used}
-    for at, end in ends.items():
-        if strings[at:end].decode() not in renamed:
-            continue
-        # a linker may store a name as the end of a longer one
-        if any(other < at and ends[other] == end for other in used):
-            raise ValueError(f"the name {strings[at:end].decode()} is the end of another one")
-        image[names + at] -= ord("a") - ord("A")
+    texts = {at: strings[at : strings.index(b"\0", at)].decode() for at in used}
+    places = {at + capital(text, renamed) for at, text in texts.items() if text in renamed}
+    for at, text in texts.items():
+        # a linker stores a name as the end of a longer one where it can
+        changed = {place - at for place in places if at <= place < at + len(text)}
+        if changed - ({capital(text, renamed)} if text in renamed else set()):
+            raise ValueError(f"the name {text} would change with another one")
+    for place in places:
+        image[names + place] = strings[place : place + 1].upper()[0]
+
+
+def capital(name: str, renamed: set[str]) -> int:
+    """Which letter of a renamed name becomes a capital: the first of the shortest renamed name that it ends in."""
+    return len(name) - min(len(other) for other in renamed if name.endswith(other))

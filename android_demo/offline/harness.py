@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fedgate.device_runtime.errors import FedgateError
 
+from . import arm64
 from .app import SOURCES, app_dex, libraries, plain_classes
 from .compile import JDK, compile_java, compile_kotlin, kotlin_jar, sources
 from .debian import android_jar
@@ -37,16 +38,22 @@ def classpath(dex: bool = False) -> list[Path]:
 
 
 def command(main: str, *arguments: str, abi: str = "x86_64", dex: bool = False) -> tuple[list[str], dict[str, str]]:
-    """The command and the environment that run `main(arguments)`, a class of harness/, in a JVM of its own."""
+    """The command and the environment that run `main(arguments)`, a class of harness/, in a JVM of its own.
+
+    arm64-v8a: in an arm64 JVM under qemu-user.
+    """
     libraries = native_libraries(abi)
-    java = ["java", "-XX:+UseSerialGC", "-Xshare:auto", "-Xmx1g", f"-Djava.library.path={libraries}"]
-    java += ["-cp", os.pathsep.join(map(str, classpath(dex))), "org.fedgate.offline.Launch", main, *map(str, arguments)]
-    return java, {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
+    java, environment = ["java"], {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
+    if abi == "arm64-v8a":
+        java, environment = arm64.java(libraries), dict(os.environ)
+    java += ["-XX:+UseSerialGC", "-Xshare:auto", "-Xmx1g", "-XX:ErrorFile=/dev/stderr"]
+    java += [f"-Djava.library.path={libraries}", "-cp", os.pathsep.join(map(str, classpath(dex)))]
+    return [*java, "org.fedgate.offline.Launch", main, *map(str, arguments)], environment
 
 
-def run(main: str, *arguments: str, dex: bool = False, timeout: float = 300) -> str:
+def run(main: str, *arguments: str, abi: str = "x86_64", dex: bool = False, timeout: float = 300) -> str:
     """What `main(arguments)` printed. Raises `FedgateError` with its stderr if it failed."""
-    words, environment = command(main, *arguments, dex=dex)
+    words, environment = command(main, *arguments, abi=abi, dex=dex)
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=timeout)
     if done.returncode != 0:
         raise FedgateError(f"{main} failed with status {done.returncode}:\n{done.stderr}")

@@ -21,7 +21,7 @@ from .tools import need, run, tell
 SHIM = Path(__file__).with_name("shim.c")
 # ABI -> (compiler, Debian's package)
 ABIS = {"x86_64": ("x86_64-linux-gnu-gcc", "gcc"), "arm64-v8a": ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")}
-# What the shim has in an Android form, under a name with a capital letter.
+# What the shim has in Android's form, under a name with a capital letter.
 RENAMED = {"fflush", "fprintf", "vfprintf", "fputc", "fputs", "fwrite"}
 RENAMED |= {"sysconf", "sigfillset", "pthread_sigmask", "pthread_mutex_init", "strerror_r"}
 PROVIDED = ("libm.so", "libdl.so", "liblog.so", "libandroid.so")

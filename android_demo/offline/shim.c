@@ -1,8 +1,8 @@
 /* What Android's libraries import and glibc has not, or has with another ABI, so that they load on a desktop JVM.
  *
  * glibc looks a name up in the program first and in a library's own dependencies last, so a function of this file never
- * hides glibc's of the same name: for those whose ABI differs, library.py renames the import in a copy of each library,
- * by a capital first letter.
+ * hides glibc's of the same name: for those whose ABI differs, elf.py renames the import in a copy of each library, by a
+ * capital letter.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -79,7 +79,7 @@ int Fflush(FILE *stream) { return fflush(stream ? real(stream) : NULL); }
 int Fputc(int c, FILE *stream) { return fputc(c, real(stream)); }
 int Fputs(const char *text, FILE *stream) { return fputs(text, real(stream)); }
 size_t Fwrite(const void *data, size_t size, size_t n, FILE *stream) { return fwrite(data, size, n, real(stream)); }
-int Vfprintf(FILE *stream, const char *format, va_list arguments) { return vfprintf(real(stream), format, arguments); }
+int vFprintf(FILE *stream, const char *format, va_list arguments) { return vfprintf(real(stream), format, arguments); }
 
 int Fprintf(FILE *stream, const char *format, ...) {
     va_list arguments;
