@@ -5,10 +5,11 @@ import platform
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from offline import ops
+from offline import elf, ops
 from offline.library import native_libraries, originals
 
 from fedgate.device_runtime.engines import load_program
@@ -107,3 +108,41 @@ def test_without_the_operators_a_skip_program_is_refused(harness, bundle, tmp_pa
     program, _, images, file = skip_program(bundle, tmp_path)
     with pytest.raises(FedgateError, match=r"Missing operator: .*fedgate::gated_conv2d\.out"):
         harness.run("org.fedgate.harness.Forward", bundle.path / program.file, file, 0, *images.shape[1:])
+
+
+def hide(library, wanted):
+    """A copy in which the functions of these names are the library's own, as in the official AAR."""
+    image, hidden = bytearray(library), 2
+    _, *header = elf.HEADER.unpack_from(image)
+    sections = [elf.SECTION.unpack_from(image, header[5] + i * header[10]) for i in range(header[11])]
+    (symbols,) = [section for section in sections if section[1] == elf.SHT_DYNSYM]
+    names = sections[symbols[6]][4]
+    for position in range(symbols[4], symbols[4] + symbols[5], elf.SYMBOL.size):
+        name, kind, _, *rest = elf.SYMBOL.unpack_from(image, position)
+        if re.match(wanted, image[names + name : image.index(b"\0", names + name)].decode()):
+            elf.SYMBOL.pack_into(image, position, name, kind, hidden, *rest)
+    return bytes(image)
+
+
+def test_a_runtime_that_exports_no_cpp_loads_no_operators_and_runs_all_else(harness, operator, bundle, tmp_path):
+    """As the official AAR does, whose linker script leaves the JNI entry points alone."""
+    program, _, images, file = skip_program(bundle, tmp_path)
+    words, environment = harness.command(
+        "org.fedgate.harness.Forward", bundle.path / program.file, file, 0, *images.shape[1:], operator("x86_64")
+    )
+    folder = Path(environment["LD_LIBRARY_PATH"])
+    for path in folder.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "libexecutorch.so").unlink()
+    (tmp_path / "libexecutorch.so").write_bytes(hide((folder / "libexecutorch.so").read_bytes(), EXPORTED))
+    environment = environment | {"LD_LIBRARY_PATH": str(tmp_path)}
+
+    def run(words):
+        words = [word.replace(str(folder), str(tmp_path)) for word in words]
+        return subprocess.run(words, env=environment, capture_output=True, text=True)
+
+    refused = run(words)
+    assert refused.returncode == 1
+    assert "UnsatisfiedLinkError" in refused.stderr and re.search(rf"undefined symbol: ({EXPORTED})", refused.stderr)
+    masked = run([word.replace("skip.pte", "masked.pte") for word in words[:-1]])
+    assert masked.returncode == 0 and len(masked.stdout.splitlines()) == 2 * len(images)
