@@ -74,11 +74,13 @@ def lowered(part, engine, folder):
 def train_both(part, program, images, labels, statistics, plan, monkeypatch):
     """(tensors, losses of each step, `LocalResult`) by `train_locally`, and (tensors, losses, opened) by a program.
 
-    images: uint8 (n, C, H, W), of which a batch need not be full.
+    images: uint8 (n, C, H, W), of which a batch need not be full. Eager PyTorch trains in float64 here: after fifty
+    steps in float32 a filter of ResNet-20's last stage is 1.6e-5 away from that, further than the programs are.
     """
-    network, losses = copy.deepcopy(part.network), []
-    objective = client.objective
+    network, trunk, losses = copy.deepcopy(part.network).double(), copy.deepcopy(part.trunk).double(), []
+    objective, draw = client.objective, client.epoch_batches
     monkeypatch.setattr(client, "objective", lambda *a: losses.append(found := objective(*a)) or found)
+    monkeypatch.setattr(client, "epoch_batches", lambda *a: ((x.double(), *rest) for x, *rest in draw(*a)))
     result = client.train_locally(network, images, labels, statistics, plan)
     monkeypatch.undo()
     eager = network_tensors(network), [float(loss.detach()) for loss in losses], result
@@ -92,7 +94,7 @@ def train_both(part, program, images, labels, statistics, plan, monkeypatch):
         numbers["lr"], opened = plan.lr * plan.lr_decay**epoch, 0
         values = {name: np.array([value], np.float32) for name, value in numbers.items()}
         for x, y, level in client.epoch_batches(images, labels, statistics, plan, generator, torch.device("cpu")):
-            given = batch(part, x, y, level)
+            given = batch(trunk, part.batch_size, x.double(), y, level)
             after = program.call(state | values | given)
             for name, keeps in kept(part, level, opened_of(part, after, given)).items():
                 for each in (name, MOMENTUM + name):
@@ -104,12 +106,12 @@ def train_both(part, program, images, labels, statistics, plan, monkeypatch):
 
 
 @torch.no_grad()
-def batch(part, x, y, level):
-    """The inputs of a step for a batch that may be smaller than the program's."""
-    part.trunk.level = level
-    features, fill = part.trunk(x), part.batch_size - len(y)
-    opened = part.trunk.open().numpy().astype(np.uint8) if part.trunk.gates else np.zeros((len(y), 0), np.uint8)
-    part.trunk.forget()
+def batch(trunk, size, x, y, level):
+    """The inputs of a step for a batch that may be smaller than the program's size."""
+    trunk.level = level
+    features, fill = trunk(x).float(), size - len(y)
+    opened = trunk.open().numpy().astype(np.uint8) if trunk.gates else np.zeros((len(y), 0), np.uint8)
+    trunk.forget()
     return {
         "features": np.pad(features.numpy(), [(0, fill)] + [(0, 0)] * (features.dim() - 1), constant_values=7.0),
         TRUNK_OPEN: np.pad(opened, [(0, fill), (0, 0)], constant_values=1),
