@@ -3,35 +3,24 @@
 import numpy as np
 import pytest
 from emulation import emulated
+from forward import android_and_python
 
-from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.tensors import unpack
 
 
-def image_and_logits(bundle, program, level, folder):
-    """Writes the first reference image to `folder`; returns what Forward is called with, and Python's logits."""
-    images = unpack((bundle.path / "reference.safetensors").read_bytes())[0]["image"]
-    (folder / "image").write_bytes(images[:1].astype("<f4").tobytes())
-    logits, _ = load_program(bundle, program).run(images[:1], level)
-    return (bundle.path / program.file, folder / "image", level, *images.shape[1:]), logits[0]
-
-
-def test_logits_of_a_masked_program_are_those_of_the_python_runtime(harness, bundle, tmp_path):
-    (program,) = [program for program in bundle.manifest.programs if program.role == "masked"]
+def test_logits_and_masks_of_a_masked_program_are_those_of_the_python_runtime(harness, bundle, tmp_path):
     for level in range(2):
-        arguments, expected = image_and_logits(bundle, program, level, tmp_path)
-        printed = harness.run("org.fedgate.harness.Forward", *arguments)
-        assert np.array_equal(np.array(printed.splitlines()[0].split(), np.float32), expected)
+        android, python = android_and_python(harness, bundle, "masked", level, tmp_path)
+        assert np.array_equal(android[0], python[0]) and np.array_equal(android[1], python[1])
 
 
 @emulated
 @pytest.mark.all
 def test_the_arm64_library_under_qemu_answers_the_same(harness, bundle, tmp_path):
-    (program,) = [program for program in bundle.manifest.programs if program.role == "masked"]
-    arguments, expected = image_and_logits(bundle, program, 1, tmp_path)
-    printed = harness.run("org.fedgate.harness.Forward", *arguments, abi="arm64-v8a")
-    assert np.allclose(np.array(printed.split(), np.float32), expected, rtol=0, atol=1e-5)  # NEON sums in another order
+    for level in range(2):
+        android, python = android_and_python(harness, bundle, "masked", level, tmp_path, abi="arm64-v8a")
+        assert np.allclose(android[0], python[0], rtol=0, atol=1e-5)  # its sums are made in another order
+        assert np.array_equal(android[1], python[1])
 
 
 def test_a_main_that_throws_is_an_error_with_its_message(harness):
