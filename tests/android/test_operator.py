@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from emulation import emulated
+from forward import MAIN, android_and_python, forward_words, reference_images
 from offline import elf, ops
 from offline.library import native_libraries, originals
 
-from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.kernels.build import find
 from fedgate.device_runtime.kernels.library import KernelLibrary
-from fedgate.device_runtime.tensors import unpack
 
 # Of all that Bionic has since Android 8 (API 26).
 BIONIC = {"free", "memcpy", "memset", "memmove", "posix_memalign", "strcat", "strcmp", "strlen"}
@@ -82,32 +82,19 @@ def test_it_chooses_instruction_sets_as_the_desktop_kernel_does(operator, need_k
     assert done.stdout.split() == [isas[0], *isas, "-"], done.stderr
 
 
-def skip_program(bundle, folder):
-    """The program, its loaded twin in Python, the reference images, and their file for Forward."""
-    (program,) = [program for program in bundle.manifest.programs if program.role == "skip"]
-    images = unpack((bundle.path / "reference.safetensors").read_bytes())[0]["image"]
-    (folder / "images").write_bytes(images.astype("<f4").tobytes())
-    return program, load_program(bundle, program), images, folder / "images"
-
-
-def test_a_skip_program_gives_the_logits_and_masks_of_python(harness, operator, bundle, tmp_path, need_kernel):
+@pytest.mark.parametrize("abi", ["x86_64", pytest.param("arm64-v8a", marks=[emulated, pytest.mark.all])])
+def test_a_skip_program_gives_the_logits_and_masks_of_python(harness, operator, bundle, tmp_path, need_kernel, abi):
     need_kernel()
-    program, python, images, file = skip_program(bundle, tmp_path)
-    shape = images.shape[1:]
-    for level in range(len(bundle.manifest.densities)):
-        words = (bundle.path / program.file, file, level, *shape, operator("x86_64"))
-        rows = iter(harness.run("org.fedgate.harness.Forward", *words).splitlines())
-        for image, logits, masks in zip(images, rows, rows, strict=True):
-            expected, open_channels = python.run(image[None], level)
-            assert np.array_equal(np.array(masks.split(), int), open_channels[0]) and open_channels.any()
-            # Clang may order a sum in another way than GCC.
-            assert np.allclose(np.array(logits.split(), float), expected[0], rtol=0, atol=1e-6 * np.abs(expected).max())
+    for level in range(2):
+        android, python = android_and_python(harness, bundle, "skip", level, tmp_path, operator(abi), abi=abi)
+        # NEON's lanes order a sum in another way than AVX's
+        assert np.allclose(android[0], python[0], rtol=0, atol=1e-6 * np.abs(python[0]).max())
+        assert np.array_equal(android[1], python[1])
 
 
 def test_without_the_operators_a_skip_program_is_refused(harness, bundle, tmp_path):
-    program, _, images, file = skip_program(bundle, tmp_path)
     with pytest.raises(FedgateError, match=r"Missing operator: .*fedgate::gated_conv2d\.out"):
-        harness.run("org.fedgate.harness.Forward", bundle.path / program.file, file, 0, *images.shape[1:])
+        harness.run(MAIN, *forward_words(bundle, "skip", 0, tmp_path))
 
 
 def hide(library, wanted):
@@ -126,10 +113,7 @@ def hide(library, wanted):
 
 def test_a_runtime_that_exports_no_cpp_loads_no_operators_and_runs_all_else(harness, operator, bundle, tmp_path):
     """As the official AAR does, whose linker script leaves the JNI entry points alone."""
-    program, _, images, file = skip_program(bundle, tmp_path)
-    words, environment = harness.command(
-        "org.fedgate.harness.Forward", bundle.path / program.file, file, 0, *images.shape[1:], operator("x86_64")
-    )
+    words, environment = harness.command(MAIN, *forward_words(bundle, "skip", 0, tmp_path, operator("x86_64")))
     folder = Path(environment["LD_LIBRARY_PATH"])
     for path in folder.iterdir():
         (tmp_path / path.name).symlink_to(path)
@@ -145,4 +129,4 @@ def test_a_runtime_that_exports_no_cpp_loads_no_operators_and_runs_all_else(harn
     assert refused.returncode == 1
     assert "UnsatisfiedLinkError" in refused.stderr and re.search(rf"undefined symbol: ({EXPORTED})", refused.stderr)
     masked = run([word.replace("skip.pte", "masked.pte") for word in words[:-1]])
-    assert masked.returncode == 0 and len(masked.stdout.splitlines()) == 2 * len(images)
+    assert masked.returncode == 0 and len(masked.stdout.splitlines()) == 2 * len(reference_images(bundle))
