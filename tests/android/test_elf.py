@@ -4,6 +4,8 @@ import re
 import subprocess
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedgate.device_runtime.errors import FedgateError
 
@@ -53,6 +55,41 @@ def test_a_name_never_changes_with_another_one(library):
 
     with pytest.raises(FedgateError, match="the name vfprintf would change with another one"):
         adapt(library.read_bytes(), {"fprintf"})
+
+
+@given(st.text("_abcXYZ019", min_size=2, max_size=30))
+def test_a_hidden_name_is_found_by_its_hash(name):
+    from offline.elf import hidden
+
+    def gnu_hash(name):  # of the dynamic linker
+        value = 5381
+        for letter in name:
+            value = (value * 33 + ord(letter)) & 0xFFFFFFFF
+        return value
+
+    assert hidden(name) != name and gnu_hash(hidden(name)) == gnu_hash(name)
+
+
+def test_nothing_of_exceptions_is_shared_with_the_cpp_runtime_of_the_jvm(harness):
+    from offline.library import native_libraries
+
+    def defined(*files):
+        command = ["nm", "-D", "--defined-only", *files]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        return {line.split()[-1].partition("@")[0] for line in lines if len(line.split()) == 3}
+
+    gcc = (
+        subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
+        for name in ("libstdc++.so.6", "libgcc_s.so.1")
+    )
+    jvms = defined(*gcc)
+    assert {"__cxa_throw", "_ZTISt9exception", "_ZTIPKc", "_Znwm"} <= jvms
+    folder = native_libraries("x86_64")
+    shared = jvms & defined(*(folder / name for name in ("libexecutorch.so", "libfbjni.so", "libc++_shared.so")))
+    # new and delete are malloc and free in both
+    assert [
+        name for name in shared if not re.match("_Z(nw|na|dl|da)|__cxa_thread_atexit$|__emutls_get_address$", name)
+    ] == []
 
 
 def test_other_files_are_one_line(library):

@@ -23,6 +23,13 @@ def test_the_arm64_library_under_qemu_answers_the_same(harness, bundle, tmp_path
         assert np.array_equal(android[1], python[1])
 
 
+def test_what_the_library_throws_is_an_exception_in_java(harness, bundle, tmp_path):
+    (program,) = [program for program in bundle.manifest.programs if program.role == "dense"]
+    (tmp_path / "cut.pte").write_bytes((bundle.path / program.file).read_bytes()[:5000])
+    with pytest.raises(FedgateError, match=r"status 1:[\s\S]*ExecutorchRuntimeException.*Cannot get load module"):
+        harness.run("org.fedgate.harness.Forward", tmp_path / "cut.pte", "/dev/null", 0, 1, 8, 8)
+
+
 def test_a_main_that_throws_is_an_error_with_its_message(harness):
     with pytest.raises(FedgateError, match=r"Forward failed with status 1:[\s\S]*nowhere\.pte"):
         harness.run("org.fedgate.harness.Forward", "nowhere.pte", "/dev/null", 0, 1, 8, 8)

@@ -5,16 +5,14 @@ import com.facebook.soloader.nativeloader.SystemDelegate;
 import java.lang.reflect.InvocationTargetException;
 import java.util.Arrays;
 
-/** Runs another class's main with Android's libraries loaded, and ends the JVM before their destructors run. */
+/** Runs another class's main that may load Android's libraries, and ends the JVM before their destructors run. */
 public final class Launch {
   private Launch() {}
 
   public static void main(String[] arguments) {
     int status = 1;
     try {
-      // fbjni must know the JVM before a library that links to it asks for its classes
       NativeLoader.init(new SystemDelegate());
-      NativeLoader.loadLibrary("fbjni");
       String[] rest = Arrays.copyOfRange(arguments, 1, arguments.length);
       Class.forName(arguments[0]).getMethod("main", String[].class).invoke(null, (Object) rest);
       status = 0;
