@@ -4,10 +4,9 @@ import os
 import sys
 from pathlib import Path
 
+import digits_client
 import pytest
 
-from fedgate.cli import main
-from fedgate.device_runtime.bundle import load_bundle
 from fedgate.device_runtime.errors import FedgateError
 
 sys.path.append(str(Path(__file__).parents[2] / "android_demo"))
@@ -29,13 +28,12 @@ def harness():
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory):
-    """A loaded bundle of a short training on digits, with every kind of ExecuTorch program for inference."""
-    folder = tmp_path_factory.mktemp("android")
-    run, path = str(folder / "run"), folder / "digits.fedgate"
-    training = ["--clients", "2", "--rounds", "1", "--local-epochs", "1", "--density", "0.5,1.0", "--quiet"]
-    for command in (["train", *training, "--out", run], ["export", run, "--to", "executorch", "--out", str(path)]):
-        with pytest.raises(SystemExit) as done:
-            main(command)
-        assert done.value.code in (0, None)
-    return load_bundle(path)
+def client(tmp_path_factory):
+    """A run of a network's last stage, its bundle and a client's images, see digits_client.py."""
+    return digits_client.make(tmp_path_factory.mktemp("android"))
+
+
+@pytest.fixture(scope="session")
+def bundle(client):
+    """Its loaded bundle: two densities, and every kind of ExecuTorch program."""
+    return client.bundle
