@@ -1,6 +1,7 @@
 """Steps of a tail's training program beside the same steps by `train`: same network, same batches."""
 
 import copy
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from fedgate.train.network import network_tensors, norm_levels, parameter_axes
 from fedgate.train.tails import freeze, trunk
 
 BATCH = 16
+MOST_ROOM = 1e-4
 
 
 def trainable(network, part, held=True, batch_size=BATCH):
@@ -71,20 +73,47 @@ def lowered(part, engine, folder):
     return stepping(load_program(Bundle(folder, manifest), manifest.programs[0]))
 
 
-def train_both(part, program, images, labels, statistics, plan, monkeypatch):
-    """(tensors, losses of each step, `LocalResult`) by `train_locally`, and (tensors, losses, opened) by a program.
+class Trained(NamedTuple):
+    """What `train_locally` made in float64: tensors, losses of each step, `LocalResult`.
 
-    images: uint8 (n, C, H, W), of which a batch need not be full. Eager PyTorch trains in float64 here: after fifty
-    steps in float32 a filter of ResNet-20's last stage is 1.6e-5 away from that, further than the programs are.
+    room: how far from that it comes in float32, in a parameter or a loss at most. Of ResNet-20's 399,360 ReLUs in a
+    step about one has an input that float32 rounds to the other side of zero, which makes another gradient: within
+    fifty steps a filter is 1.6e-5 away.
     """
-    network, trunk, losses = copy.deepcopy(part.network).double(), copy.deepcopy(part.trunk).double(), []
+
+    tensors: dict
+    losses: np.ndarray
+    result: client.LocalResult
+    room: float
+
+
+def train_eagerly(part, images, labels, statistics, plan, monkeypatch):
+    """`Trained`; as `train_both` takes them."""
+    (found, losses, result), (single, others, _) = (
+        train_with(dtype, part, images, labels, statistics, plan, monkeypatch)
+        for dtype in (torch.float64, torch.float32)
+    )
+    room = max(np.abs(found[name] - single[name]).max() for name in trained_parameters(part.network))
+    return Trained(found, losses, result, max(room, np.abs(losses - others).max()))
+
+
+def train_with(dtype, part, images, labels, statistics, plan, monkeypatch):
+    network, losses = copy.deepcopy(part.network).to(dtype), []
     objective, draw = client.objective, client.epoch_batches
     monkeypatch.setattr(client, "objective", lambda *a: losses.append(found := objective(*a)) or found)
-    monkeypatch.setattr(client, "epoch_batches", lambda *a: ((x.double(), *rest) for x, *rest in draw(*a)))
+    monkeypatch.setattr(client, "epoch_batches", lambda *a: ((x.to(dtype), *rest) for x, *rest in draw(*a)))
     result = client.train_locally(network, images, labels, statistics, plan)
     monkeypatch.undo()
-    eager = network_tensors(network), [float(loss.detach()) for loss in losses], result
+    return network_tensors(network), np.array([float(loss.detach()) for loss in losses]), result
 
+
+def train_both(part, program, images, labels, statistics, plan, monkeypatch):
+    """`Trained` by `train_locally`, and (tensors, losses of each step, opened) by a program.
+
+    images: uint8 (n, C, H, W), of which a batch need not be full.
+    """
+    eager = train_eagerly(part, images, labels, statistics, plan, monkeypatch)
+    trunk = copy.deepcopy(part.trunk).double()
     state = {name: p.numpy().copy() for name, p in trained_parameters(part.network).items()}
     state |= {MOMENTUM + name: np.zeros_like(value) for name, value in state.items()}
     numbers = {name: getattr(plan, name) for name in ("momentum", "weight_decay", "clip_norm")}
@@ -144,13 +173,18 @@ def kept(part, level, opened):
 
 
 def check(part, eager, ours, start):
-    """Losses and parameters within 1e-5; the same channels open; what belongs to others stays, bit for bit."""
-    (tensors, losses, result), (state, found, opened) = eager, ours
-    assert np.abs(np.array(losses) - found).max() <= 1e-5
+    """Losses and parameters within 1e-5; the same channels open; what belongs to others stays, bit for bit.
+
+    Where eager PyTorch's own float32 is no nearer, within twice its distance.
+    """
+    (tensors, losses, result, room), (state, found, opened) = eager, ours
+    assert room <= MOST_ROOM
+    bound = max(1e-5, 2 * room)
+    assert np.abs(losses - found).max() <= bound
     level = int(result.salience.samples.argmax())
     keeps, moved = kept(part, level, result.touched), 0
     for name in trained_parameters(part.network):
-        assert np.abs(state[name] - tensors[name]).max() <= 1e-5, name
+        assert np.abs(state[name] - tensors[name]).max() <= bound, name
         for array in (state, tensors):
             assert np.array_equal(array[name][keeps[name]], start[name][keeps[name]]), name
         moved += (tensors[name] != start[name]).sum()
