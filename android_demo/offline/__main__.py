@@ -1,4 +1,4 @@
-"""The offline build's commands: `python -m offline apk` and `python -m offline run CLASS ARGUMENTS...`."""
+"""The offline build's commands: `python -m offline apk`, `run CLASS ARGUMENTS...` and `screens BUNDLE PICTURES OUT`."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedgate.device_runtime.errors import FedgateError
 
-from . import apk, harness
+from . import apk, harness, screens
 from .app import gradle
 from .library import ABIS
 
@@ -21,10 +21,15 @@ def main() -> int:
     run.add_argument("arguments", nargs=argparse.REMAINDER)
     build = commands.add_parser("apk", help="build, sign and verify one APK for each ABI")
     build.add_argument("--abi", action="append", help="only for this one")
+    drawn = commands.add_parser("screens", help="draw the app's screens with what a bundle's programs really give")
+    for name in ("bundle", "pictures", "out"):
+        drawn.add_argument(name, type=Path)
     given = parser.parse_args()
     try:
         if given.command == "run":
             print(harness.run(given.main, *given.arguments, abi=given.abi, dex=given.dex), end="")
+        elif given.command == "screens":
+            print(*screens.draw(given.bundle, given.pictures, given.out), sep="\n")
         else:
             for abi in given.abi or gradle().abis:
                 print(*described(*apk.build(abi)), sep="\n")
