@@ -12,6 +12,7 @@ from fedgate.device_runtime.errors import FedgateError
 sys.path.append(str(Path(__file__).parents[2] / "android_demo"))
 
 from offline import harness as jvm
+from offline import ops
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +38,17 @@ def client(tmp_path_factory):
 def bundle(client):
     """Its loaded bundle: two densities, and every kind of ExecuTorch program."""
     return client.bundle
+
+
+@pytest.fixture(scope="session")
+def operator():
+    """A function: ABI -> the built library; skips where its tools cannot be had, and fails where it does not build."""
+
+    def build(abi):
+        try:
+            ops.prepare(abi)
+        except FedgateError as error:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
+        return ops.operator_library(abi)
+
+    return build

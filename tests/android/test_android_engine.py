@@ -10,7 +10,7 @@ import pytest
 
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.manifest import render_manifest
-from fedgate.device_runtime.predict import asked_macs, executed_macs
+from fedgate.device_runtime.predict import asked_macs, executed_macs, stock_macs
 from fedgate.device_runtime.targets.results import check_result
 from fedgate.device_runtime.tensors import read_tensors
 
@@ -156,3 +156,18 @@ def test_a_skip_program_without_its_operator_is_one_message(ask, bundle, tmp_pat
     (found,) = ask(bundle.path, {"command": "verify"}, kernel=library)
     (skip,) = [row for row in found["result"]["programs"] if row["role"] == "skip"]
     assert skip["status"] == "mismatch" and "it has no fedgate::gated_conv2d" in skip["reason"]
+
+
+def test_skip_programs_count_the_macs_that_the_kernel_counts(ask, bundle, operator, need_kernel):
+    need_kernel()
+    requests = {"command": "verify", "options": {"engine": "executorch"}}, {"options": {"rounds": 12, "role": "skip"}}
+    verified, measured = ask(bundle.path, *requests, kernel=operator("x86_64"))
+    assert {row["status"] for row in verified["result"]["programs"]} == {"ok"}
+    row = next(row for row in measured["result"]["rows"] if row["role"] == "skip")
+    (program,) = [program for program in bundle.manifest.programs if program.role == "skip"]
+    python, counts = load_program(bundle, program), []
+    for image in bundle.reference().image:
+        python.run(image[None], bundle.manifest.default_level)
+        counts.append(python.kernel_macs())
+    assert row["executed_macs"] == round(np.mean(counts) + stock_macs(bundle.manifest, program))
+    assert row["asked_macs"] <= row["executed_macs"]

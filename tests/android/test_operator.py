@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from emulation import emulated
 from forward import MAIN, android_and_python, forward_words, reference_images
-from offline import elf, ops
+from offline import elf
 from offline.library import native_libraries, originals
 
 from fedgate.device_runtime.errors import FedgateError
@@ -35,20 +35,6 @@ for isa in (None, *isas.split(), b"none"):
     context = library.fedgate_create_with_pool(isa, 1, None, None)
     print((library.fedgate_isa(context) if context else b"-").decode())
 """
-
-
-@pytest.fixture(scope="session")
-def operator():
-    """A function: ABI -> the built library; skips where its tools cannot be had, and fails where it does not build."""
-
-    def build(abi):
-        try:
-            ops.prepare(abi)
-        except FedgateError as error:
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
-        return ops.operator_library(abi)
-
-    return build
 
 
 def lines(*command):
