@@ -19,6 +19,7 @@ from fedgate.train.walk import plainly
 
 from .cut import Cut, tail_nodes
 from .matmul_conv import matmul_conv
+from .plain_operators import Salience, positive
 
 
 class Result(NamedTuple):
@@ -80,7 +81,7 @@ class TailForward:
         if unit.gate is None:
             y = y if scale is None else y * scale
             return (y if shift is None else y + shift,)
-        s = x.abs().mean((1, 2))
+        s = Salience.apply(x)
         g = torch.relu(s @ tensors[f"{name}.gate.predictor.weight"].t() + tensors[f"{name}.gate.predictor.bias"])
         mask = (
             torch.ones_like(g)
@@ -134,11 +135,14 @@ def channels_first(x):
 
 
 def open_channels(g, k):
-    """The mask of g (N, C), float32: rank_i < k and g_i > 0, by comparisons alone; k: float32 ()."""
-    column, row = g[:, :, None], g[:, None, :]
-    earlier = torch.ones(g.shape[1], g.shape[1]).tril(-1).bool()  # [i, j]: j < i
-    rank = ((row > column) | ((row == column) & earlier)).float().sum(2)
-    return ((rank < k) & (g > 0)).float()
+    """The mask of finite g (N, C), float32: rank_i < k and g_i > 0; k: float32 ().
+
+    XNNPACK has no comparisons. ceil(d) + floor(d) is 0 for d = 0, and else has d's sign and is at least 1 in size.
+    """
+    ahead = g[:, None, :] - g[:, :, None]  # [i, j]: of j over i
+    earlier = torch.ones(g.shape[1], g.shape[1]).tril(-1)  # [i, j]: j < i
+    rank = (ahead.ceil() + ahead.floor() + earlier).clamp(0, 1).sum(2)
+    return positive(k - rank) * positive(g)
 
 
 def padding_of(conv):

@@ -21,6 +21,7 @@ from fedgate.train.gates import FBS_PENALTY
 from fedgate.train.network import GatedNetwork, norm_levels, parameter_axes
 
 from .cut import Cut
+from .plain_operators import PLAIN
 from .tail_forward import TailForward
 
 STEP = "step/"
@@ -185,4 +186,4 @@ def traced(function, inputs, outputs):
         found = function({port.name: array for port, array in zip(inputs, arrays, strict=True)})
         return tuple(found[port.name] for port in outputs)
 
-    return Flat(make_fx(positional, tracing_mode="real")(*examples)), tuple(examples)
+    return Flat(make_fx(positional, PLAIN, "real")(*examples)), tuple(examples)

@@ -10,11 +10,14 @@ import torch.nn.functional as F
 from small_networks import CLASSES, SHAPE, small_network
 from tail_training import Eager, check, train_both, trainable
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from fedgate.device_runtime.errors import UsageError
 from fedgate.export.cut import cut_network
 from fedgate.export.matmul_conv import matmul_conv
-from fedgate.export.tail_forward import max_pool
+from fedgate.export.plain_operators import PLAIN, Salience, positive
+from fedgate.export.tail_forward import max_pool, open_channels
+from fedgate.train import gates
 from fedgate.train.client import LocalPlan
 from fedgate.train.network import gate_network, network_tensors
 
@@ -46,6 +49,37 @@ def test_maxima_and_their_gradients_are_pytorchs_also_among_equals(arguments):
     factor = torch.randn_like(want)
     assert torch.equal(got, want)
     assert torch.equal(*(torch.autograd.grad((y * factor).sum(), x)[0] for y in (got, want)))
+
+
+def test_signs_and_ranks_without_comparisons_are_exact():
+    least, largest = torch.finfo(torch.float32).smallest_normal, torch.finfo(torch.float32).max
+    x = torch.tensor([-largest, -2.5, -1, -least, -0.0, 0, least, 0.3, 1, 2.5, largest])
+    assert positive(x).tolist() == (x > 0).float().tolist()
+    near = torch.nextafter(torch.tensor(0.3), torch.tensor(1.0)).item()
+    draws = torch.tensor([0, least, 2 * least, 0.3, near, 1, 2, largest])
+    g = draws[torch.randint(len(draws), (64, 16), generator=torch.Generator().manual_seed(0))]
+    for k in range(17):
+        assert torch.equal(open_channels(g, torch.tensor(float(k))), gates.open_channels(g, k).float())
+
+
+def test_operators_are_traced_to_plain_ones_with_the_same_values():
+    def gradient(x):
+        x = x.detach().requires_grad_()
+        y = torch.relu(x).mean((2, 3)) * torch.arange(3) + Salience.apply(x)[:, :1]
+        return torch.autograd.grad(y.square().sum(), x)[0]
+
+    x = torch.randint(-2, 3, (2, 3, 4, 3), generator=torch.Generator().manual_seed(0)).float()
+    graph = make_fx(gradient, PLAIN)(x)
+    assert not {"threshold_backward", "expand"} & {
+        getattr(node.target, "__name__", "").split(".")[0] for node in graph.graph.nodes
+    }
+    assert torch.allclose(graph(x), gradient(x), atol=1e-6)
+    s = x.clone().requires_grad_()
+    assert torch.equal(Salience.apply(s), s.abs().mean((1, 2)))
+    factor = torch.randn(2, 3)
+    assert torch.allclose(
+        *(torch.autograd.grad((f(s) * factor).sum(), s)[0] for f in (Salience.apply, lambda s: s.abs().mean((1, 2))))
+    )
 
 
 def examples(count=76):
