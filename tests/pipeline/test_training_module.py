@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from fedgate.device_runtime import guard
-from fedgate.device_runtime.bundle import load_bundle, write_bundle
-from fedgate.device_runtime.manifest import parse_json
+from fedgate.device_runtime.bundle import write_bundle
+from fedgate.device_runtime.checks import parse_json
 from fedgate.export import session
 
 PROGRAM, WEIGHTS = "executorch-train-module.pte", "executorch-train-module.ptd"
@@ -20,16 +20,25 @@ def test_a_bundle_gets_a_training_module_and_damaged_ones_give_one_line(undistur
     plans = session.plan_programs
     monkeypatch.setattr(session, "plan_programs", lambda *args: [plan for plan in plans(*args) if plan.role == "dense"])
     bundle = session.export_run(undisturbed.path, tmp_path / "digits.fedgate", ["executorch"], trainable="head")
-    (module,) = (program for program in bundle.manifest.programs if program.role == "train-module")
+    module = module_of(bundle)
     assert (module.file, module.weights) == (PROGRAM, WEIGHTS)
     guard.check(bundle, [module])  # export has run it
+    check_damaged(bundle, tmp_path / "bad.fedgate")
 
+
+def module_of(bundle):
+    (module,) = (program for program in bundle.manifest.programs if program.role == "train-module")
+    return module
+
+
+def check_damaged(bundle, path):
+    """What the guard says of damaged files behind matching hashes."""
     fields = parse_json((bundle.path / "manifest.json").read_bytes(), "manifest.json")
     names = [program["file"] for program in fields["programs"]] + list(fields.pop("files"))
     whole = {name: bundle.file(name).read_bytes() for name in names}
     program, weights = whole[PROGRAM], whole[WEIGHTS]
     for change in ({WEIGHTS: b""}, {WEIGHTS: weights[:-700]}, {WEIGHTS: weights[::-1]}, {PROGRAM: program[:9000]}):
-        write_bundle(tmp_path / "bad.fedgate", fields, whole | change)
-        (reason,) = guard.failures(load_bundle(tmp_path / "bad.fedgate"), [module]).values()
+        bad = write_bundle(path, fields, whole | change)
+        (reason,) = guard.failures(bad, [module_of(bad)]).values()
         assert reason.startswith("executorch ") and PROGRAM in reason and "\n" not in reason
-        shutil.rmtree(tmp_path / "bad.fedgate")
+        shutil.rmtree(path)
