@@ -19,7 +19,7 @@ def make_once(folder: Path, make: Callable[[Path], None], wait: Callable[[], Non
         return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with open(folder.with_name(f"{folder.name}.lock"), "w") as lock:
+        with open(folder.with_name(f".{folder.name}.lock"), "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

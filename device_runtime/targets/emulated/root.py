@@ -12,20 +12,18 @@ It is made once and kept in the user's cache, in a folder for the recipe, so tha
 No chroot, no mount and no privilege: qemu-user looks up a program's files below that root first.
 """
 
-import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import FedgateError
+from ...once import make_once
 from ...storage import user_cache
 from .cpus import CPUS, cpuinfo
 from .emulator import Emulator, last_line
@@ -58,16 +56,10 @@ def make_root(tell: Callable[[str], None] = lambda line: None) -> Path:
     """
     needed = requirements()
     folder = user_cache() / f"arm64-{_recipe(needed)}"
-    if folder.is_dir():
-        return folder
-    check_builder()
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(folder.with_name("arm64.lock"), tell):
-            if not folder.is_dir():
-                _make(folder, needed, tell)
-    except OSError as error:
-        raise FedgateError(f"cannot make the arm64 root in {folder.parent}: {error.strerror or error}") from error
+    if not folder.is_dir():
+        check_builder()
+    wait = functools.partial(tell, "waiting for another process that makes the arm64 root")
+    make_once(folder, lambda work: _make(work, folder, needed, tell), wait)
     return folder
 
 
@@ -95,39 +87,19 @@ def _recipe(needed: list[str]) -> str:
     return hashlib.sha256(b"\0".join([*sources, "\n".join(needed).encode()])).hexdigest()[:12]
 
 
-@contextmanager
-def _alone(path: Path, tell) -> Iterator[None]:
-    """Hold the lock file while the root is made."""
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tell("waiting for another process that makes the arm64 root")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _make(folder: Path, needed: list[str], tell) -> None:
-    """Make the root beside `folder`, and move it there whole."""
-    for abandoned in folder.parent.glob("arm64-*.part"):  # ours alone to remove: we hold the lock
-        shutil.rmtree(abandoned, ignore_errors=True)
-    work = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", suffix=".part", dir=folder.parent))
-    try:
-        tell(f"making the arm64 root, once, in {folder} (about 250 MB)")
-        tell("extracting Debian packages")
-        _run("mmdebstrap", *_debian(work / "debian"))
-        tell("fetching ARM wheels: " + ", ".join(needed))
-        _run(sys.executable, "-m", "pip", *_pip(work / "wheels", needed))
-        tell("compiling the plugin that counts")
-        compile_plugin(work / "count.so")
-        for cpu in CPUS:
-            _show(work, cpu)
-        tell("compiling Python's library, and trying LiteRT")
-        _try(work)
-        work.chmod(0o755)
-        work.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+def _make(work: Path, folder: Path, needed: list[str], tell) -> None:
+    """Make the root in `work`, which then becomes `folder`."""
+    tell(f"making the arm64 root, once, in {folder} (about 250 MB)")
+    tell("extracting Debian packages")
+    _run("mmdebstrap", *_debian(work / "debian"))
+    tell("fetching ARM wheels: " + ", ".join(needed))
+    _run(sys.executable, "-m", "pip", *_pip(work / "wheels", needed))
+    tell("compiling the plugin that counts")
+    compile_plugin(work / "count.so")
+    for cpu in CPUS:
+        _show(work, cpu)
+    tell("compiling Python's library, and trying LiteRT")
+    _try(work)
 
 
 def compile_plugin(library: Path) -> None:

@@ -82,11 +82,14 @@ def test_a_root_that_cannot_be_made_leaves_nothing_behind(tools, tmp_path, monke
     monkeypatch.setattr(needs, "KEYRING", tmp_path)
     tools("cc", "exit 1")
     tools("mmdebstrap", 'echo "I: starting"; echo "E: no such mirror"; echo "I: cleaning up"; exit 1')
-    abandoned = tmp_path / "cache" / "fedgate" / "arm64-0-x.part"
-    abandoned.mkdir(parents=True)
     with pytest.raises(FedgateError, match=r"cannot make the arm64 root: mmdebstrap failed: E: no such mirror$"):
         root.make_root()
-    assert [path.name for path in (tmp_path / "cache" / "fedgate").iterdir()] == ["arm64.lock"]
+    (left,) = (tmp_path / "cache" / "fedgate").iterdir()
+    abandoned = left.with_name(f"{left.name[1:].removesuffix('.lock')}-x.part")
+    abandoned.mkdir()
+    with pytest.raises(FedgateError, match="mmdebstrap failed"):
+        root.make_root()
+    assert re.fullmatch(r"\.arm64-[0-9a-f]{12}\.lock", left.name) and list(left.parent.iterdir()) == [left]
 
 
 def test_what_a_count_cannot_do_is_refused_before_anything_is_made():
