@@ -7,7 +7,7 @@ from pathlib import Path
 from fedgate.device_runtime.errors import FedgateError
 
 from . import arm64
-from .app import SOURCES, app_dex, libraries, plain_classes
+from .app import app_dex, libraries, plain_classes
 from .compile import JDK, compile_java, compile_kotlin, kotlin_jar, sources
 from .debian import android_jar
 from .dex import undex
@@ -31,7 +31,7 @@ def classpath(dex: bool = False) -> list[Path]:
 
     dex: the app's classes as they come back from the dex of the APK.
     """
-    app = [*libraries(), *([plain_classes()] if SOURCES.is_dir() else [])]
+    app = [*libraries(), plain_classes()]
     jvm = compile_java("jvm", sources(HERE / "jvm", ".java"), app)
     mains = compile_kotlin("harness", sources(HERE / "harness", ".kt"), [*app, jvm])
     return [mains, jvm, *([undex(app_dex())] if dex else app), kotlin_jar()]
@@ -51,7 +51,7 @@ def command(main: str, *arguments: str, abi: str = "x86_64", dex: bool = False) 
     return [*java, "org.fedgate.offline.Launch", main, *map(str, arguments)], environment
 
 
-def run(main: str, *arguments: str, abi: str = "x86_64", dex: bool = False, timeout: float = 300) -> str:
+def run(main: str, *arguments: str, abi: str = "x86_64", dex: bool = False, timeout: float = 900) -> str:
     """What `main(arguments)` printed. Raises `FedgateError` with its stderr if it failed."""
     words, environment = command(main, *arguments, abi=abi, dex=dex)
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=timeout)

@@ -2,7 +2,9 @@
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import digits_client
 import pytest
@@ -16,16 +18,18 @@ from offline import ops
 
 
 @pytest.fixture(scope="session")
-def harness():
+def harness(request):
     """`harness.run("org.fedgate.harness.NAME", *arguments)` is what that main of android_demo/offline/harness printed.
 
-    Skips where the tools or packages cannot be had; what does not compile fails.
+    Tests marked `EVERY_WAY` get it for each way. Skips where the tools or packages cannot be had; what does not compile
+    fails.
     """
     try:
         jvm.prepare()
     except FedgateError as error:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
-    return jvm
+    way = getattr(request, "param", {})
+    return SimpleNamespace(run=partial(jvm.run, **way), command=partial(jvm.command, **way))
 
 
 @pytest.fixture(scope="session")

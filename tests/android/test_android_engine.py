@@ -7,6 +7,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from ways import EVERY_WAY
 
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.manifest import render_manifest
@@ -37,6 +38,7 @@ def ask(harness, tmp_path):
     return run
 
 
+@EVERY_WAY
 def test_logits_and_masks_equal_the_python_runtimes(harness, bundle, tmp_path):
     harness.run("org.fedgate.harness.Outputs", bundle.path, tmp_path / "outputs")
     found, _ = read_tensors(tmp_path / "outputs")
@@ -56,6 +58,7 @@ def test_logits_and_masks_equal_the_python_runtimes(harness, bundle, tmp_path):
     assert not found
 
 
+@EVERY_WAY
 def test_verify(ask, bundle):
     (found,) = ask(bundle.path, {"command": "verify", "options": {"engine": "executorch"}})
     assert (found["status"], found["message"]) == (0, "")

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ways import EVERY_WAY
 
 from fedgate.device_runtime.manifest import render_manifest
 from fedgate.device_runtime.tensors import unpack
@@ -80,6 +81,7 @@ def kotlin(tune, client, tmp_path_factory):
     )
 
 
+@EVERY_WAY
 @pytest.mark.parametrize("kind", ["module", "functional"])
 def test_100_steps_equal_the_python_training(client, python, kotlin, kind):
     assert any(program.role == "train-module" for program in client.bundle.manifest.programs)
@@ -99,6 +101,7 @@ def test_100_steps_equal_the_python_training(client, python, kotlin, kind):
         assert row == pytest.approx(expected, abs=1e-4)
 
 
+@EVERY_WAY
 def test_the_server_takes_the_update(client, python, kotlin, tmp_path):
     out, result = kotlin["module"]
     blob, expected = ((folder / UPDATE).read_bytes() for folder in (out, python.out))
@@ -121,21 +124,7 @@ def test_the_server_takes_the_update(client, python, kotlin, tmp_path):
     assert row["refused_files"] == []
 
 
-@pytest.mark.all
-@pytest.mark.parametrize("where", [{"abi": "arm64-v8a"}], ids=["arm64"])
-def test_the_same_elsewhere(harness, client, python, where, tmp_path):
-    request = {"bundle": client.bundle.path, "data": client.photos, "out": tmp_path / "out"}
-    numbers = {"epochs": EPOCHS, "lr": LR, "validation": 0.0, "stop": 0}
-    (tmp_path / "request").write_text(json.dumps(request | numbers, default=str))
-    result = json.loads(harness.run("org.fedgate.harness.Tune", tmp_path / "request", timeout=1200, **where))
-    assert len(result["losses"]) == 100
-    np.testing.assert_allclose(result["losses"], python.losses, atol=1e-4, rtol=0)
-    update = decode_update((tmp_path / "out" / UPDATE).read_bytes(), client.bundle.tail().spec)
-    reference = decode_update((python.out / UPDATE).read_bytes(), client.bundle.tail().spec)
-    for name, value in reference.values.items():
-        np.testing.assert_allclose(update.values[name], value, atol=1e-4, err_msg=name)
-
-
+@EVERY_WAY
 def test_validation_is_pythons(tune, client, tmp_path):
     options = {"data": client.samples, "epochs": 3, "validation": 0.25}
     (result,) = tune((tmp_path / "kotlin", options))
