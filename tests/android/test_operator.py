@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from emulation import emulated
 from forward import MAIN, android_and_python, forward_words, reference_images
-from offline import elf
-from offline.library import native_libraries, originals
+from offline import elf, ops
+from offline.library import RENAMED, native_libraries, originals
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.kernels.build import find
@@ -37,6 +37,19 @@ for isa in (None, *isas.split(), b"none"):
 """
 
 
+@pytest.fixture
+def loadable(operator, tmp_path):
+    """A function: ABI -> a copy that is adapted as ExecuTorch's library is, for processes of the desktop."""
+
+    def adapt(abi):
+        path = tmp_path / abi / ops.NAME
+        path.parent.mkdir()
+        path.write_bytes(elf.adapt(operator(abi).read_bytes(), RENAMED))
+        return path
+
+    return adapt
+
+
 def lines(*command):
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True).stdout.splitlines()
 
@@ -59,20 +72,21 @@ def test_it_asks_only_for_what_android_8_and_executorch_have(operator, abi):
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="loads the x86_64 library into this process's child")
-def test_it_chooses_instruction_sets_as_the_desktop_kernel_does(operator, need_kernel):
+def test_it_chooses_instruction_sets_as_the_desktop_kernel_does(loadable, need_kernel):
     need_kernel()
     isas = KernelLibrary(find("kernels")).isas
     folder = native_libraries("x86_64")
-    command = [sys.executable, "-c", LOAD, folder / "libexecutorch.so", operator("x86_64")]
+    command = [sys.executable, "-c", LOAD, folder / "libexecutorch.so", loadable("x86_64")]
     done = subprocess.run(command, env=os.environ | {"LD_LIBRARY_PATH": str(folder)}, capture_output=True, text=True)
     assert done.stdout.split() == [isas[0], *isas, "-"], done.stderr
 
 
 @pytest.mark.parametrize("abi", ["x86_64", pytest.param("arm64-v8a", marks=[emulated, pytest.mark.all])])
-def test_a_skip_program_gives_the_logits_and_masks_of_python(harness, operator, bundle, tmp_path, need_kernel, abi):
+def test_a_skip_program_gives_the_logits_and_masks_of_python(harness, loadable, bundle, tmp_path, need_kernel, abi):
     need_kernel()
+    operators = loadable(abi)
     for level in range(2):
-        android, python = android_and_python(harness, bundle, "skip", level, tmp_path, operator(abi), abi=abi)
+        android, python = android_and_python(harness, bundle, "skip", level, tmp_path, operators, abi=abi)
         # NEON's lanes order a sum in another way than AVX's
         assert np.allclose(android[0], python[0], rtol=0, atol=1e-6 * np.abs(python[0]).max())
         assert np.array_equal(android[1], python[1])
@@ -97,9 +111,9 @@ def hide(library, wanted):
     return bytes(image)
 
 
-def test_a_runtime_that_exports_no_cpp_loads_no_operators_and_runs_all_else(harness, operator, bundle, tmp_path):
+def test_a_runtime_that_exports_no_cpp_loads_no_operators_and_runs_all_else(harness, loadable, bundle, tmp_path):
     """As the official AAR does, whose linker script leaves the JNI entry points alone."""
-    words, environment = harness.command(MAIN, *forward_words(bundle, "skip", 0, tmp_path, operator("x86_64")))
+    words, environment = harness.command(MAIN, *forward_words(bundle, "skip", 0, tmp_path, loadable("x86_64")))
     folder = Path(environment["LD_LIBRARY_PATH"])
     for path in folder.iterdir():
         (tmp_path / path.name).symlink_to(path)
