@@ -4,7 +4,6 @@ import java.io.File
 
 /** The app's own folder on shared storage as adb names it, whatever Android calls it inside. */
 private const val SEEN = "/sdcard/Android/data/org.fedgate.demo/files"
-private val NAME = Regex("[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 private val BENCH = setOf("engine", "role", "level", "density", "threads", "seconds", "rounds")
 private val VERIFY = setOf("engine")
 private val FINETUNE = setOf(
@@ -63,7 +62,7 @@ private fun result(
 /** A plain name of a file in the app's folder. */
 private fun name(fields: Fields, key: String): String {
     val value = fields.text(key)
-    if (!NAME.matches(value)) fields.refuse(key, "the plain name of a folder")
+    if (!isPlainName(value)) fields.refuse(key, "the plain name of a folder")
     return value
 }
 

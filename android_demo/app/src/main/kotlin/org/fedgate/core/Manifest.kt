@@ -6,7 +6,6 @@ private const val LARGEST = 1L shl 40
 private val ENGINES = listOf("executorch", "litert", "onnx")
 private val ROLES = listOf("dense", "masked", "skip", "static", "trunk", "tail", "train", "train-module")
 private val REQUIRED_FILES = listOf("reference.safetensors", "salience.safetensors")
-private val FILE_NAME = Regex("[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 const val TAIL_FILE = "tail.safetensors"
 
 /** One program file. level is set for role "static" alone: the one density it was made for. */
@@ -198,7 +197,13 @@ fun plainName(name: Any?): String {
         if ('/' in name || '\\' in name || name == ".." || drive) {
             throw FedgateException("manifest names '${printable(name)}', which is outside the bundle")
         }
-        if (FILE_NAME.matches(name)) return name
+        if (isPlainName(name)) return name
     }
     throw FedgateException("manifest names the file '${printable(name.toString())}'; a plain file name is needed")
+}
+
+/** Whether a name is 1 to 100 ASCII letters, digits, '_', '.' and '-', of which the last two do not come first. */
+internal fun isPlainName(name: String): Boolean {
+    fun letter(c: Char) = c in 'a'..'z' || c in 'A'..'Z' || c in '0'..'9' || c == '_'
+    return name.length in 1..100 && letter(name[0]) && name.all { letter(it) || it == '.' || it == '-' }
 }
