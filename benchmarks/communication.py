@@ -60,7 +60,7 @@ def summarise(arm, seed, rounds, dense, margins):
             "seed": seed,
             "margin": margin,
             "target": reference - margin / 100,
-            "rounds": None if there is None else there + 1,
+            "rounds_to_target": None if there is None else there + 1,
             "bytes": None if there is None else int(sent[there]),
             "ratio_to_dense": None if there is None else float(sent[there] / spent),
             "ratio_of_uploads": None if there is None else float(uploads[there] / spent_up),
@@ -75,14 +75,14 @@ def show(rows):
     heads = ("seed", "arm", "final accuracy", "MB a round", "target", "rounds", "MB to target", "to dense", "uploads")
     made = table(*heads, title="bytes up and down until the accuracy of dense FedAvg", right=7)
     for row in rows:
-        reached = row["rounds"] is not None
+        reached = row["rounds_to_target"] is not None
         made.add_row(
             str(row["seed"]),
             row["arm"],
             f"{100 * row['final_accuracy']:.2f} %",
             f"{row['bytes_a_round'] / 1e6:.2f}",
             f"{100 * row['target']:.2f} %",
-            str(row["rounds"]) if reached else "never",
+            str(row["rounds_to_target"]) if reached else "never",
             f"{row['bytes'] / 1e6:.1f}" if reached else "",
             f"{row['ratio_to_dense']:.3f}" if reached else "",
             f"{row['ratio_of_uploads']:.3f}" if reached else "",
