@@ -1,12 +1,13 @@
 """Class files to the dex that a phone runs, and that dex turned back into class files for a JVM."""
 
 import os
+import struct
 import sys
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from .classes import digestible, reachable
+from .classes import JAVA_8, digestible, reachable
 from .compile import SHORT, kotlin_jar, made
 from .debian import ENJARIFY, dx_jar, unpacked
 from .fetch import EXECUTORCH, fetch
@@ -51,15 +52,19 @@ def dex(folders: Iterable[Path]) -> Path:
 
 
 def undex(file: Path) -> Path:
-    """A jar of the classes in a dex file."""
+    """A jar of the classes in a dex file, to be run unverified: some of the types that enjarify infers are too wide."""
 
     def make(folder: Path) -> None:
         tell("enjarify: the dex turned back")
         tool = unpacked(ENJARIFY) / "usr" / "lib" / "python3" / "dist-packages"
-        command = [sys.executable, "-O", "-m", "enjarify.main", file, "-o", folder / "classes.jar"]
+        command = [sys.executable, "-O", "-m", "enjarify.main", file, "-o", folder / "old.jar"]
         run("enjarify", *command, env={**os.environ, "PYTHONPATH": str(tool)})
+        with zipfile.ZipFile(folder / "classes.jar", "w") as archive:
+            for name, data in _classes(folder / "old.jar").items():
+                # written as of Java 5, in which an interface has no static methods
+                archive.writestr(f"{name}.class", data[:4] + struct.pack(">HH", 0, JAVA_8) + data[8:])
 
-    return made("undex", [file], [], make) / "classes.jar"
+    return made("undex", [Path(__file__), file], [], make) / "classes.jar"
 
 
 def _classes(source: Path) -> dict[str, bytes]:

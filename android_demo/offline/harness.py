@@ -47,6 +47,7 @@ def command(main: str, *arguments: str, abi: str = "x86_64", dex: bool = False) 
     if abi == "arm64-v8a":
         java, environment = arm64.java(libraries), dict(os.environ)
     java += ["-XX:+UseSerialGC", "-Xshare:auto", "-Xmx1g", "-XX:ErrorFile=/dev/stderr"]
+    java += ["-XX:+UnlockDiagnosticVMOptions", "-XX:-BytecodeVerificationRemote"] if dex else []
     java += [f"-Djava.library.path={libraries}", "-cp", os.pathsep.join(map(str, classpath(dex)))]
     return [*java, "org.fedgate.offline.Launch", main, *map(str, arguments)], environment
 
