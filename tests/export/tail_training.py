@@ -24,8 +24,14 @@ from fedgate.train.network import network_tensors, norm_levels, parameter_axes
 from fedgate.train.tails import freeze, trunk
 
 BATCH = 16
-MOST_ROOM = 1e-4
-ROUNDINGS = 4
+CLOSE = 1e-5
+ROUNDINGS = 3
+
+
+def steady(model):
+    """Fields of a `LocalPlan` with which float32 can follow fifty steps of a model's training: see `Trained`."""
+    seeds = {"resnet20": 4, "resnet32": 0, "resnet18": 0}
+    return {"lr": 0.0005 if model == "resnet32" else 0.002, "seed": seeds.get(model, 3)}
 
 
 def trainable(network, part, held=True, batch_size=BATCH):
@@ -78,8 +84,8 @@ class Trained(NamedTuple):
     """What `train_locally` made in float64: tensors, losses of each step, `LocalResult`.
 
     room: how far from that float32 comes, in a parameter or a loss at most, of some runs that start from parameters an
-    ulp apart. Of ResNet-20's 399,360 ReLUs in a step about one has an input that float32 rounds to the other side of
-    zero, which makes another gradient: after fifty steps a filter is 1.6e-5 away in seven runs of eight, 7e-7 in one.
+    ulp apart. A gate's choice between channels of nearly the same salience, or a ReLU whose input is nearly 0, may fall
+    otherwise in float32, and fifty steps make much of that: eager PyTorch then is up to 0.1 away from itself.
     """
 
     tensors: dict
@@ -188,16 +194,15 @@ def kept(part, level, opened):
 def check(part, eager, ours, start):
     """Losses and parameters within 1e-5; the same channels open; what belongs to others stays, bit for bit.
 
-    Where eager PyTorch's own float32 is no nearer, within twice its distance.
+    Only fifty steps that eager float32 can follow say anything of a program: what they train is chosen so.
     """
     (tensors, losses, result, room), (state, found, opened) = eager, ours
-    assert room <= MOST_ROOM
-    bound = max(1e-5, 2 * room)
-    assert np.abs(losses - found).max() <= bound
+    assert room <= CLOSE, "float32 cannot follow these steps: choose others"
+    assert np.abs(losses - found).max() <= CLOSE
     level = int(result.salience.samples.argmax())
     keeps, moved = kept(part, level, result.touched), 0
     for name in trained_parameters(part.network):
-        assert np.abs(state[name] - tensors[name]).max() <= bound, name
+        assert np.abs(state[name] - tensors[name]).max() <= CLOSE, name
         for array in (state, tensors):
             assert np.array_equal(array[name][keeps[name]], start[name][keeps[name]]), name
         moved += (tensors[name] != start[name]).sum()

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 from emulation import CONSTRAINTS, emulated
-from tail_training import check, lowered, train_both, trainable
+from tail_training import check, lowered, steady, train_both, trainable
 from test_train_step import PLAN
 from trained import digits, image_size, trained
 
@@ -57,7 +57,7 @@ def test_fifty_steps_on_an_emulated_processor(model, part_name, tmp_path, monkey
     network, _ = trained(model, "paper", (0.25, 0.5), 1.0)
     part = trainable(network, part_name)
     images, labels, _, statistics = digits(image_size(model))
-    plan = dataclasses.replace(PLAN, densities=(0.25, 0.5), level=1, lr=0.002, epochs=10)
+    plan = dataclasses.replace(PLAN, densities=(0.25, 0.5), level=1, epochs=10, **steady(model))
     start = network_tensors(part.network)
     recorder = Recorder(lowered(part, "litert", tmp_path))
     eager, here = train_both(part, recorder, images[:76], labels[:76], statistics, plan, monkeypatch)

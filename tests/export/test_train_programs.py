@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from tail_training import check, lowered, train_both, trainable
+from tail_training import check, lowered, steady, train_both, trainable
 from test_train_step import PLAN
 from trained import digits, image_size, trained
 
@@ -30,7 +30,7 @@ def test_fifty_steps_of_a_program_are_those_of_local_training(model, part_name, 
     part = trainable(network, part_name)
     images, labels, _, statistics = digits(image_size(model))
     level = len(densities) - 1
-    plan = dataclasses.replace(PLAN, densities=densities, level=level, lr=0.002, epochs=10)
+    plan = dataclasses.replace(PLAN, densities=densities, level=level, epochs=10, **steady(model))
     start = network_tensors(part.network)
     program = lowered(part, engine, tmp_path)
     eager, ours = train_both(part, program, images[:76], labels[:76], statistics, plan, monkeypatch)
