@@ -15,14 +15,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from last_stage import run_last_stage, write_images
 from processes import fedgate
 
 from fedgate.device_runtime.bundle import load_bundle
 from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.device_runtime.tensors import pack, read_tensors, unpack
 from fedgate.device_runtime.tuning.client import TailClient
-from fedgate.device_runtime.tuning.examples import write_samples
 from fedgate.device_runtime.tuning.model import TunedModel, tuned_trunks
 from fedgate.device_runtime.tuning.personal import load_personal
 from fedgate.device_runtime.tuning.plan import TailPlan
@@ -33,13 +32,11 @@ from fedgate.device_runtime.update import decode_update
 from fedgate.export import session
 from fedgate.train.adaptive import Moves
 from fedgate.train.augment import normalise
-from fedgate.train.config import TrainConfig
 from fedgate.train.gather import judge
-from fedgate.train.ingredients import describe_run, make_network, prepare
+from fedgate.train.ingredients import make_network
 from fedgate.train.network import load_tensors
 from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
-from fedgate.train.session import run_training
 
 OPTIONS = {"clients": 3, "rounds": 3, "local_epochs": 1, "partition": "iid", "batch_size": 64}
 PLAN = TailPlan(level=0, epochs=3, batch_size=16, lr=0.05, seed=3)
@@ -54,23 +51,12 @@ def world(tmp_path_factory):
     """
     top = tmp_path_factory.mktemp("finetune")
     torch.set_num_threads(1)
-    base = run_training(top / "base", None, quiet=True, options=OPTIONS)
-    (top / "inbox").mkdir()
-    config = TrainConfig(**OPTIONS, trainable="last-stage", base=str(base), inbox=str(top / "inbox"))
-    data, parts = prepare(config)
-    directory = RunDirectory.create(top / "run", describe_run(config, data))
-    with Run(directory, data, parts) as run:
-        run.round()
+    directory, data, parts = run_last_stage(top, OPTIONS)
     with pytest.MonkeyPatch.context() as patch:
         plans = session.plan_programs
         patch.setattr(session, "plan_programs", lambda *args: [plan for plan in plans(*args) if plan.role == "dense"])
         bundle = session.export_run(top / "run", top / "digits.fedgate", ["litert"], trainable="last-stage")
-    chosen = parts[1][np.isin(data.train_labels.numpy()[parts[1]], (2, 3))][:COUNT]
-    images, labels = data.train_images.numpy()[chosen], data.train_labels.numpy()[chosen]
-    write_samples(top / "samples.safetensors", images, labels, data.labels)
-    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-        (top / "photos" / data.labels[label]).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[0]).save(top / "photos" / data.labels[label] / f"{index:03}.png")
+    images, labels = write_images(top, data, parts[1], (2, 3), COUNT)
     return SimpleNamespace(top=top, run=directory, data=data, parts=parts, bundle=bundle, images=images, labels=labels)
 
 
