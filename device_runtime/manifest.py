@@ -25,12 +25,12 @@ from dataclasses import dataclass
 from .checks import Fields, canonical_json, is_number, is_text, parse_json
 from .errors import FedgateError
 from .macs import Layer, gated, layers_from_json
-from .ports import Port, TailInfo, check_ports, parse_ports, parse_tail
+from .ports import INFERENCE_ROLES, TAIL_ROLES, Port, TailInfo, check_ports, parse_ports, parse_tail
 
 FORMAT = "fedgate-bundle"
 VERSION = 1
 ENGINES = ("executorch", "litert", "onnx")
-ROLES = ("dense", "masked", "skip", "static", "trunk", "tail", "train", "train-module")
+ROLES = INFERENCE_ROLES + TAIL_ROLES
 REQUIRED_FILES = ("reference.safetensors", "salience.safetensors")
 TAIL_FILE = "tail.safetensors"
 LARGEST = 2**40

@@ -30,6 +30,8 @@ from .checks import Fields
 from .errors import FedgateError
 from .macs import mask_width
 
+INFERENCE_ROLES = ("dense", "masked", "skip", "static")
+TAIL_ROLES = ("trunk", "tail", "train", "train-module")
 DTYPES = ("float32", "int32", "int64", "uint8")
 MOMENTUM = "momentum/"
 TRUNK_OPEN = "trunk/open"
@@ -109,7 +111,7 @@ def signature(program, manifest) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
     level = (Port("level", (1,), "int32"),) if manifest.gate != "none" else ()
     logits = Port("logits", (1, classes))
     if tail is None:
-        if program.role in ("trunk", "tail", "train", "train-module"):
+        if program.role in TAIL_ROLES:
             raise FedgateError(f"manifest.json has no 'tail', which {program.file} needs")
         trunk_layers = tail_layers = ()
     else:

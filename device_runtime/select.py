@@ -6,11 +6,11 @@ from .bundle import Bundle
 from .engines import why_not
 from .errors import FedgateError, UsageError, choose
 from .manifest import ENGINES, Manifest, Program
+from .ports import INFERENCE_ROLES
 
 # for one prediction: the engine that loads fastest, and the role that shows which channels ran
 ENGINE_ORDER = ("litert", "onnx", "executorch")
 ROLE_ORDER = ("skip", "masked", "static", "dense")
-INFERENCE_ROLES = ("dense", "masked", "skip", "static")
 
 
 def choose_level(manifest: Manifest, level: int | None, density: float | None) -> int:

@@ -15,8 +15,9 @@ from .errors import FedgateError
 from .guard import failures
 from .macs import Layer, gated, kept, mask_slices
 from .manifest import Program
+from .ports import INFERENCE_ROLES
 from .records import Reference
-from .select import INFERENCE_ROLES, matching
+from .select import matching
 
 TOLERANCE = 1e-4
 MOST_CLOSE_CALLS = 0.001

@@ -5,7 +5,7 @@ import functools
 
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.manifest import TAIL_FILE
-from fedgate.device_runtime.select import INFERENCE_ROLES
+from fedgate.device_runtime.ports import TAIL_ROLES
 from fedgate.device_runtime.tail import pack_tail
 
 from .check_tail import compare_inference, compare_training
@@ -41,7 +41,7 @@ class TailPrograms:
 
     def compare(self, staged, images):
         """Yields (program, `Comparison`) for the tail's programs of a staged bundle. Raises `FedgateError`."""
-        programs = [p for p in staged.manifest.programs if p.role not in INFERENCE_ROLES]
+        programs = [p for p in staged.manifest.programs if p.role in TAIL_ROLES]
         for program in programs:
             load = functools.partial(load_program, staged, program)
             if program.role == "trunk":
