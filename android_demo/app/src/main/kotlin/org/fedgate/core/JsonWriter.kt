@@ -18,10 +18,10 @@ private class JsonWriter(private val out: StringBuilder, private val indent: Str
             is Boolean, is Int, is Long, is BigInteger -> out.append(value)
             is Double -> out.append(pythonFloat(value))
             is Float -> out.append(pythonFloat(value.toDouble()))
-            is String -> text(value)
+            is String -> out.append(quoted(value, ascii = true))
             is List<*> -> group('[', ']', value, depth) { write(it, depth + 1) }
             is Map<*, *> -> group('{', '}', value.keys.map { it as String }.sortedWith(BY_CODE_POINT), depth) {
-                text(it)
+                out.append(quoted(it, ascii = true))
                 out.append(if (indent == null) ":" else ": ")
                 write(value[it], depth + 1)
             }
@@ -46,24 +46,24 @@ private class JsonWriter(private val out: StringBuilder, private val indent: Str
             repeat(depth) { out.append(indent) }
         }
     }
+}
 
-    private fun text(value: String) {
-        out.append('"')
-        for (c in value) {
-            when (c) {
-                '"' -> out.append("\\\"")
-                '\\' -> out.append("\\\\")
-                '\n' -> out.append("\\n")
-                '\r' -> out.append("\\r")
-                '\t' -> out.append("\\t")
-                '\b' -> out.append("\\b")
-                '\u000c' -> out.append("\\f")
-                in ' '..'~' -> out.append(c)
-                else -> out.append("\\u").append(hex4(c.code))
-            }
+/** A text as JSON. ascii: as Python's `json.dumps` spells it; else only what must be escaped is. */
+internal fun quoted(text: String, ascii: Boolean): String {
+    val out = StringBuilder("\"")
+    for (c in text) {
+        when (c) {
+            '"' -> out.append("\\\"")
+            '\\' -> out.append("\\\\")
+            '\n' -> out.append("\\n")
+            '\r' -> out.append("\\r")
+            '\t' -> out.append("\\t")
+            '\b' -> out.append("\\b")
+            '\u000c' -> out.append("\\f")
+            else -> if (c < ' ' || (ascii && c > '~')) out.append("\\u").append(hex4(c.code)) else out.append(c)
         }
-        out.append('"')
     }
+    return out.append('"').toString()
 }
 
 /** Python's order of texts: UTF-16, which Kotlin compares, puts surrogates before U+E000 to U+FFFF. */

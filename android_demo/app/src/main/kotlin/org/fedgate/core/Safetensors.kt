@@ -27,12 +27,12 @@ fun writeTensors(file: File, tensors: Map<String, Tensor>, meta: Map<String, Any
 fun pack(tensors: Map<String, Tensor>, meta: Map<String, Any?>): ByteArray {
     val byType = compareBy<String> { LAYOUT.indexOf(tensors.getValue(it).type) }
     val order = tensors.keys.sortedWith(byType.then(BY_CODE_POINT))
-    val header = StringBuilder("{\"__metadata__\":{\"$KEY\":${quoted(canonicalJson(meta))}}")
+    val header = StringBuilder("{\"__metadata__\":{\"$KEY\":${quoted(canonicalJson(meta), ascii = false)}}")
     var at = 0L
     for (name in order) {
         val tensor = tensors.getValue(name)
         val end = at + count(tensor.shape).toLong() * tensor.type.size
-        header.append(",${quoted(name)}:{\"dtype\":\"${tensor.type}\",\"shape\":[${tensor.shape.joinToString(",")}]")
+        header.append(",${quoted(name, ascii = false)}:{\"dtype\":\"${tensor.type}\",\"shape\":[${tensor.shape.joinToString(",")}]")
         header.append(",\"data_offsets\":[$at,$end]}")
         at = end
     }
@@ -44,24 +44,6 @@ fun pack(tensors: Map<String, Tensor>, meta: Map<String, Any?>): ByteArray {
     repeat(padded - text.size) { out.write(' '.code) }
     for (name in order) out.write(tensors.getValue(name).littleEndian())
     return out.toByteArray()
-}
-
-/** A text as the library's JSON writer spells it: UTF-8 stays, only what must be escaped is. */
-private fun quoted(text: String): String {
-    val out = StringBuilder("\"")
-    for (c in text) {
-        when (c) {
-            '"' -> out.append("\\\"")
-            '\\' -> out.append("\\\\")
-            '\n' -> out.append("\\n")
-            '\r' -> out.append("\\r")
-            '\t' -> out.append("\\t")
-            '\b' -> out.append("\\b")
-            '\u000c' -> out.append("\\f")
-            else -> if (c < ' ') out.append("\\u").append(hex4(c.code)) else out.append(c)
-        }
-    }
-    return out.append('"').toString()
 }
 
 /**

@@ -42,18 +42,11 @@ class BenchActivity : BundleScreen(R.layout.bench) {
         val manifest = opened.bundle.manifest
         choices(R.id.level, manifest.densities.map { percent(it) }, manifest.defaultLevel)
         choices(R.id.threads, (1..Runtime.getRuntime().availableProcessors()).map { "$it" }, 0)
-        app.measuring.watch(this) { state ->
-            val running = state as? State.Running
-            part<Button>(R.id.start).setText(if (running == null) R.string.measure else R.string.stop)
-            when (state) {
-                is State.Running -> busy(
-                    getString(if (state.stopping) R.string.stopping else R.string.measuring), state.note ?: 0, 1000,
-                )
-                is State.Failed -> failed(state.message)
-                is State.Done -> show(state.result)
-                is State.Idle -> idle()
-            }
+        val running = { state: State.Running<Int> ->
+            val text = getString(if (state.stopping) R.string.stopping else R.string.measuring)
+            busy(text, state.note ?: 0, 1000)
         }
+        follow(app.measuring, part<Button>(R.id.start), R.string.measure, running, ::show)
     }
 
     override fun onStop() {

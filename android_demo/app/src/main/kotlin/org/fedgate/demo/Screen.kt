@@ -10,12 +10,14 @@ import android.view.View
 import android.view.ViewGroup
 import android.view.WindowManager
 import android.widget.ArrayAdapter
+import android.widget.Button
 import android.widget.ProgressBar
 import android.widget.Spinner
 import android.widget.TextView
 import java.io.FileNotFoundException
 import java.io.IOException
 import org.fedgate.app.State
+import org.fedgate.app.Task
 import org.fedgate.core.Bundle
 import org.fedgate.core.FedgateException
 
@@ -166,6 +168,19 @@ abstract class BundleScreen(layout: Int) : Screen(layout) {
                 state is State.Failed -> failed(state.message)
                 else -> busy(getString(R.string.opening))
             }
+        }
+    }
+
+    /** Shows how [task] is, which [button] starts and stops; [start]: what the button says while nothing runs. */
+    protected fun <N, R> follow(
+        task: Task<N, R>, button: Button, start: Int, running: (State.Running<N>) -> Unit, done: (R) -> Unit,
+    ) = task.watch(this) { state ->
+        button.setText(if (state is State.Running) R.string.stop else start)
+        when (state) {
+            is State.Running -> running(state)
+            is State.Failed -> failed(state.message)
+            is State.Done -> done(state.result)
+            is State.Idle -> idle()
         }
     }
 

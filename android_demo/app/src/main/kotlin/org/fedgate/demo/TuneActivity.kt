@@ -70,16 +70,8 @@ class TuneActivity : BundleScreen(R.layout.tune) {
 
     override fun ready(opened: Opened) {
         this.opened = opened
-        app.tuning.watch(this) { state ->
-            val running = state as? State.Running
-            part<Button>(R.id.start).setText(if (running == null) R.string.train else R.string.stop)
-            when (state) {
-                is State.Running -> show(state.note, state.stopping)
-                is State.Failed -> failed(state.message)
-                is State.Done -> show(state.result)
-                is State.Idle -> idle()
-            }
-        }
+        val running = { state: State.Running<TuneNote> -> show(state.note, state.stopping) }
+        follow(app.tuning, part<Button>(R.id.start), R.string.train, running) { show(it) }
     }
 
     override fun onStop() {
