@@ -7,7 +7,7 @@ from pathlib import Path
 from fedgate.device_runtime.errors import FedgateError
 
 from . import apk, harness, screens
-from .app import gradle
+from .gradle import gradle
 from .library import ABIS
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from fedgate.device_runtime.errors import FedgateError
 
-from .app import AAPT, archive, gradle
+from .app import AAPT, archive
 from .compile import BUILD, JDK
+from .gradle import gradle
 from .library import originals
 from .ops import operator_library, prepare
 from .tools import need, run

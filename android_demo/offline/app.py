@@ -6,20 +6,15 @@ from pathlib import Path
 
 from .compile import compile_java, compile_kotlin, made, sources
 from .dex import dex, executorch_classes
-from .gradle import Project, project
+from .gradle import MODULE, SCRIPT, gradle
 from .tools import need, run
 
 HERE = Path(__file__).parent
-MODULE = HERE.parent / "app"
 MAIN = MODULE / "src" / "main"
 SOURCES = MAIN / "kotlin" / "org" / "fedgate"
 ACTIVITIES = "demo"  # the one package of the app that knows Android
 FRAMEWORK = Path("/usr/share/android-framework-res/framework-res.apk")  # resources of Android 10
 AAPT = (("aapt2", "aapt"), (str(FRAMEWORK), "android-framework-res"))
-
-
-def gradle() -> Project:
-    return project(MODULE / "build.gradle.kts")
 
 
 def libraries() -> list[Path]:
@@ -48,7 +43,7 @@ def resources() -> Path:
         assets = ["-A", MAIN / "assets"] if (MAIN / "assets").is_dir() else []
         run("aapt2", "aapt2", "link", "-o", folder / "base.apk", *options, *assets, folder / "res.zip")
 
-    return made("resources", [Path(__file__), MODULE / "build.gradle.kts", *inputs], [], make)
+    return made("resources", [Path(__file__), SCRIPT, *inputs], [], make)
 
 
 def complete(manifest: str, package: str) -> str:

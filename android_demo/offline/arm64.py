@@ -8,11 +8,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from fedgate.device_runtime.once import make_once
-from fedgate.device_runtime.storage import user_cache
 from fedgate.device_runtime.targets.emulated.cpus import cpuinfo
 
-from .tools import need, run, tell
+from .tools import kept, need, run, tell
 
 # ExecuTorch's library for Android has instructions of ARMv8.1 (atomics): a Cortex-A72 does not run it.
 CPU = "cortex-a76"
@@ -35,9 +33,7 @@ def java(libraries: Path) -> list[str]:
 def jvm() -> Path:
     """The folder of the arm64 root with a JVM. Raises `FedgateError` with what this machine lacks."""
     recipe = hashlib.sha256(Path(__file__).read_bytes() + cpuinfo(CPU).encode()).hexdigest()[:12]
-    folder = user_cache() / "android" / f"jvm-arm64-{recipe}"
-    make_once(folder, _make)
-    return folder
+    return kept(f"jvm-arm64-{recipe}", _make)
 
 
 def _make(work: Path) -> None:

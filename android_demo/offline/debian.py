@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.once import make_once
-from fedgate.device_runtime.storage import user_cache
 
 from .fetch import check_hash
-from .tools import need, run, tell
+from .tools import kept, need, run, tell
 
 HELPER = "/usr/lib/apt/apt-helper"
 
@@ -33,10 +31,6 @@ class DebianPackage:
     @property
     def pool(self) -> str:
         return f"pool/main/{self.source[0]}/{self.source}/{self.name}_{self.version}_all.deb"
-
-    @property
-    def folder(self) -> Path:
-        return user_cache() / "android" / f"{self.name}-{self.version}"
 
 
 DX = DebianPackage(
@@ -73,13 +67,12 @@ def unpacked(package: DebianPackage) -> Path:
 
     Raises `FedgateError` without apt, and where none of its repositories has the pinned file.
     """
-    make_once(package.folder, lambda work: _fetch(package, work))
-    return package.folder
+    return kept(f"{package.name}-{package.version}", lambda work: _fetch(package, work))
 
 
 def _fetch(package: DebianPackage, work: Path) -> None:
     need(("apt-get", "apt"), ("dpkg-deb", "dpkg"))
-    tell(f"fetching {package.name} {package.version} from Debian, once, into {package.folder.parent}")
+    tell(f"fetching {package.name} {package.version} from Debian, once, into {work.parent}")
     listed = run("apt", "apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages")
     wrong = "apt knows no repository"
     with tempfile.TemporaryDirectory(prefix="fedgate-") as folder:

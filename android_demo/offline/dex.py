@@ -11,9 +11,9 @@ from .classes import JAVA_8, digestible, reachable
 from .compile import SHORT, kotlin_jar, made
 from .debian import ENJARIFY, dx_jar, unpacked
 from .fetch import EXECUTORCH, fetch
+from .gradle import SCRIPT, gradle
 from .tools import run, tell
 
-MIN_SDK = 26
 # Transcription and language models: of Java 11 in what they call, and nothing of the app's.
 UNUSED = "org/pytorch/executorch/extension/asr/"
 
@@ -46,9 +46,9 @@ def dex(folders: Iterable[Path]) -> Path:
             for name in kept:
                 archive.writestr(f"{name}.class", ours.get(name) or library[name])
         dx = ["java", *SHORT, "-Xmx1g", "-cp", dx_jar(), "com.android.dx.command.Main", "--dex"]
-        run("dx", *dx, f"--min-sdk-version={MIN_SDK}", f"--output={folder / 'classes.dex'}", jar)
+        run("dx", *dx, f"--min-sdk-version={gradle().min_sdk}", f"--output={folder / 'classes.dex'}", jar)
 
-    return made("dex", [Path(__file__)], [*folders, kotlin_jar()], make) / "classes.dex"
+    return made("dex", [Path(__file__), SCRIPT], [*folders, kotlin_jar()], make) / "classes.dex"
 
 
 def undex(file: Path) -> Path:

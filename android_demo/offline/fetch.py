@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.once import make_once
-from fedgate.device_runtime.storage import sha256_file, user_cache
+from fedgate.device_runtime.storage import sha256_file
 
-from .tools import need, run, tell
+from .tools import kept, need, run, tell
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,6 @@ class Package:
     sha256: str
     wanted: str
     archive: str = ""  # an archive inside the package, which is unpacked in turn
-
-    @property
-    def folder(self) -> Path:
-        return user_cache() / "android" / f"{self.name}-{self.version}"
 
 
 KOTLIN = Package(
@@ -62,13 +57,12 @@ def fetch(package: Package) -> Path:
 
     Raises `FedgateError` where npm is missing or finds no registry, and for a file that is not the pinned one.
     """
-    make_once(package.folder, lambda work: _fetch(package, work))
-    return package.folder
+    return kept(f"{package.name}-{package.version}", lambda work: _fetch(package, work))
 
 
 def _fetch(package: Package, work: Path) -> None:
     need(("npm", "npm"))
-    tell(f"fetching {package.name} {package.version} from npm, once, into {package.folder.parent}")
+    tell(f"fetching {package.name} {package.version} from npm, once, into {work.parent}")
     with tempfile.TemporaryDirectory(dir=work.parent) as folder:
         pack = ("npm", "pack", "--silent", f"{package.name}@{package.version}", "--pack-destination", folder)
         run(f"cannot fetch {package.name}", *pack, cwd=folder)

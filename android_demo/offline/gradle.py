@@ -7,6 +7,9 @@ from pathlib import Path
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.storage import read_file
 
+MODULE = Path(__file__).parents[1] / "app"
+SCRIPT = MODULE / "build.gradle.kts"
+
 
 @dataclass(frozen=True)
 class Project:
@@ -19,6 +22,11 @@ class Project:
     version_code: int
     version_name: str
     abis: tuple[str, ...]
+
+
+def gradle() -> Project:
+    """The app's."""
+    return project(SCRIPT)
 
 
 def project(script: Path) -> Project:

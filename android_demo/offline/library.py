@@ -11,12 +11,10 @@ import hashlib
 from pathlib import Path
 
 from fedgate.device_runtime.errors import choose
-from fedgate.device_runtime.once import make_once
-from fedgate.device_runtime.storage import user_cache
 
 from . import elf
 from .fetch import EXECUTORCH, REACT_NATIVE, fetch
-from .tools import need, run, tell
+from .tools import kept, need, run, tell
 
 SHIM = Path(__file__).with_name("shim.c")
 # ABI -> (compiler, Debian's package)
@@ -40,9 +38,8 @@ def native_libraries(abi: str) -> Path:
     libraries = originals(abi)
     recipe = b"".join(path.read_bytes() for path in (Path(__file__), SHIM, Path(elf.__file__)))
     recipe += "".join(str(library) for library in libraries).encode()
-    folder = user_cache() / "android" / f"native-{abi}-{hashlib.sha256(recipe).hexdigest()[:12]}"
-    make_once(folder, lambda work: _make(work, abi, libraries))
-    return folder
+    name = f"native-{abi}-{hashlib.sha256(recipe).hexdigest()[:12]}"
+    return kept(name, lambda work: _make(work, abi, libraries))
 
 
 def _make(work: Path, abi: str, libraries: list[Path]) -> None:

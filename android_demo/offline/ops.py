@@ -14,15 +14,13 @@ from pathlib import Path
 
 from fedgate.device_runtime.errors import FedgateError, choose
 from fedgate.device_runtime.kernels.build import NO_COMPILER, cmake, source_digest
-from fedgate.device_runtime.once import make_once
-from fedgate.device_runtime.storage import user_cache
 
 from .fetch import EXECUTORCH, fetch
-from .tools import need, run, tell
+from .gradle import MODULE, gradle
+from .tools import kept, need, run, tell
 
-SOURCE = Path(__file__).parents[1] / "app" / "src" / "main" / "cpp"
+SOURCE = MODULE / "src" / "main" / "cpp"
 NAME = "libfedgate_ops.so"
-API = 26  # the app's minSdk
 PROCESSORS = {"x86_64": "x86_64", "arm64-v8a": "aarch64"}
 PACKAGES = {"x86_64": "g++", "arm64-v8a": "g++-aarch64-linux-gnu"}  # of the compiler whose own code is linked in
 
@@ -33,11 +31,15 @@ def operator_library(abi: str) -> Path:
     Raises `UsageError` for an unknown ABI, `FedgateError` with what is missing or the compiler's first error.
     """
     choose("ABI", abi, PROCESSORS)
-    recipe = [source_digest(), EXECUTORCH.version, Path(__file__).read_text(), (SOURCE / "CMakeLists.txt").read_text()]
+    recipe = [
+        source_digest(),
+        EXECUTORCH.version,
+        gradle().min_sdk,
+        Path(__file__).read_text(),
+        (SOURCE / "CMakeLists.txt").read_text(),
+    ]
     digest = hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
-    folder = user_cache() / "android" / f"ops-{abi}-{digest}"
-    make_once(folder, lambda work: _build(work, abi))
-    return folder / NAME
+    return kept(f"ops-{abi}-{digest}", lambda work: _build(work, abi)) / NAME
 
 
 def prepare(abi: str) -> None:
@@ -58,10 +60,10 @@ def _build(folder: Path, abi: str) -> None:
     processor, gcc = PROCESSORS[abi], compiler_of(PROCESSORS[abi])
     runtime = fetch(EXECUTORCH) / "package" / "third-party"
     tell(f"building {NAME} for {abi}, once")
-    work = folder / "build"
+    work, target = folder / "build", f"{processor}-linux-android{gradle().min_sdk}"
     work.mkdir()
     linker = shutil.which(f"{processor}-linux-gnu-ld")
-    clang = ["clang++", f"--target={processor}-linux-android{API}", "-nostdlib", f"--ld-path={linker}"]
+    clang = ["clang++", f"--target={target}", "-nostdlib", f"--ld-path={linker}"]
     # Bionic's own are not here; that these are empty only leaves their functions to be found when the library is loaded
     for name in ("libc.so", "libm.so"):
         run("clang++", *clang, "-shared", f"-Wl,-soname,{name}", "-x", "c", "/dev/null", "-o", work / name)
@@ -74,7 +76,7 @@ def _build(folder: Path, abi: str) -> None:
         "CMAKE_SYSTEM_NAME": "Linux",
         "CMAKE_SYSTEM_PROCESSOR": processor,
         "CMAKE_CXX_COMPILER": "clang++",
-        "CMAKE_CXX_COMPILER_TARGET": f"{processor}-linux-android{API}",
+        "CMAKE_CXX_COMPILER_TARGET": target,
         "CMAKE_TRY_COMPILE_TARGET_TYPE": "STATIC_LIBRARY",
         "CMAKE_CXX_FLAGS": " ".join(flags),
         "CMAKE_SHARED_LINKER_FLAGS": f"-nostdlib --ld-path={linker} {begin}",

@@ -1,11 +1,21 @@
-"""Running the tools of the offline build: what is missing, and what failed, is one line."""
+"""Running the tools of the offline build: what is missing, and what failed, is one line; and where results are kept."""
 
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from fedgate.device_runtime.errors import FedgateError
+from fedgate.device_runtime.once import make_once
+from fedgate.device_runtime.storage import user_cache
+
+
+def kept(name: str, make: Callable[[Path], None]) -> Path:
+    """The folder `name` of the build in the user's cache, filled by `make` where it is missing."""
+    folder = user_cache() / "android" / name
+    make_once(folder, make)
+    return folder
 
 
 def tell(line: str) -> None:

@@ -78,10 +78,9 @@ def test_the_dex_of_the_apk_answers_as_python(built, harness, bundle, tmp_path):
 
 
 def test_a_gradle_script_without_a_field_is_one_line(tmp_path):
-    from offline.app import MODULE
-    from offline.gradle import project
+    from offline.gradle import SCRIPT, project
 
-    script = (MODULE / "build.gradle.kts").read_text()
+    script = SCRIPT.read_text()
     for field in ("namespace", "applicationId", "minSdk", "targetSdk", "versionCode", "versionName", "abiFilters"):
         (tmp_path / "build.gradle.kts").write_text(script.replace(field, "other"))
         with pytest.raises(FedgateError, match=rf"build\.gradle\.kts sets no {field}$"):
