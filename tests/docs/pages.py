@@ -1,0 +1,105 @@
+"""The project's pages as tests read them: fenced blocks, commands, links, headings and code in the text."""
+
+import functools
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "android_demo" / "README.md"]
+FENCE = re.compile(r"^ *```(\w*)[^\n]*\n(.*?)^ *```$", re.M | re.S)
+CODE = re.compile(r"`([^`\n]+)`")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: the language behind its fence, its text, and the line of the page that it begins at."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of fedgate, make or a benchmark: the words behind the program's name, and where it stands."""
+
+    page: Path
+    line: int
+    program: str  # fedgate, make, or a script such as benchmarks/latency.py
+    words: tuple[str, ...]
+
+    def __str__(self):
+        return f"{self.page.relative_to(ROOT)}:{self.line}: {self.program} {shlex.join(self.words)}"
+
+
+@functools.cache
+def blocks(page: Path) -> tuple[Block, ...]:
+    text = page.read_text()
+    return tuple(
+        Block(page, text.count("\n", 0, found.start()) + 2, found[1], found[2]) for found in FENCE.finditer(text)
+    )
+
+
+@functools.cache
+def prose(page: Path) -> str:
+    """The page without its fenced blocks; lines are joined where a paragraph goes on, code in it too."""
+    return re.sub(r"(?<=\S)\n *(?=[^\n|#*> -])", " ", FENCE.sub("\n", page.read_text()))
+
+
+def inline_code(page: Path) -> list[str]:
+    return CODE.findall(prose(page))
+
+
+def commands(page: Path) -> list[Command]:
+    """The commands of a page's fenced blocks in their order. A block with `$ ` lines has output in its others."""
+    found = []
+    for block in blocks(page):
+        if block.language in ("", "sh"):
+            found += block_commands(block)
+    return found
+
+
+def block_commands(block: Block) -> list[Command]:
+    lines = re.sub(r"\\\n", lambda _: "  ", block.text).splitlines()
+    if any(line.lstrip().startswith("$ ") for line in lines):
+        lines = [line.lstrip()[2:] if line.lstrip().startswith("$ ") else "" for line in lines]
+    at, found = block.line, []
+    for text in lines:
+        for part in re.split(r"&&|\|\|| \| |;", text):
+            found += command(block.page, at, part)
+        at += 1  # good enough to find it: a continued line counts once
+    return found
+
+
+def command(page: Path, line: int, text: str) -> list[Command]:
+    try:
+        words = shlex.split(text, comments=True)
+    except ValueError:
+        return []
+    words = [word for word in words if not re.fullmatch(r"[A-Z_]+=\S*", word)] if words[:1] != ["make"] else words
+    words = words[: next((i for i, word in enumerate(words) if word in (">", ">>", "<")), len(words))]
+    program = words[0].removeprefix(".venv/bin/") if words else ""
+    if program in ("fedgate", "make"):
+        return [Command(page, line, program, tuple(words[1:]))]
+    if program in ("python", "python3") and len(words) > 1 and words[1].startswith("benchmarks/"):
+        return [Command(page, line, words[1], tuple(words[2:]))]
+    return []
+
+
+def links(page: Path) -> list[str]:
+    return re.findall(r"\]\(([^)\s]+)\)", prose(page))
+
+
+@functools.cache
+def anchors(page: Path) -> frozenset[str]:
+    """What a link to a heading of the page may name, spelled as GitHub does it."""
+    found: dict[str, int] = {}
+    names = set()
+    for title in re.findall(r"(?m)^#+ (.+)$", FENCE.sub("\n", page.read_text())):
+        name = re.sub(r"[^\w\- ]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title).lower()).replace(" ", "-")
+        names.add(f"{name}-{found[name]}" if name in found else name)
+        found[name] = found.get(name, 0) + 1
+    return frozenset(names)
