@@ -21,7 +21,6 @@ means over the images.
     python benchmarks/arm.py --data PATH/TO/cifar10 --json arm.json
 """
 
-import json
 import os
 import tempfile
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ import click
 import numpy as np
 import torch
 from calibrate import benchmark_images, calibrated, most_opened, slim_network
+from result_file import json_option, write_result
 
 from fedgate.device_runtime import macs
 from fedgate.device_runtime.errors import FedgateError
@@ -147,7 +147,7 @@ def compare(role, prepared, outputs, images):
 @click.option("--data", help="As in `fedgate train`; smooth noise without it, called synthetic.")
 @click.option("--images", "count", default=8, show_default=True, help="Inferences to count for each program.")
 @click.option("--quick", is_flag=True, help="The first CPU, no `masked`, two images.")
-@click.option("--json", "json_path", type=click.Path(), help="Write the rows here.")
+@json_option
 def main(cpus, models, density, roles, data, count, quick, json_path):
     """Count the instructions of an inference on emulated ARM CPUs."""
     if quick:
@@ -174,8 +174,7 @@ def main(cpus, models, density, roles, data, count, quick, json_path):
                 row = make_row(emulator.cpu, model, density, role, label, prepared, counts, outputs, rows)
                 rows.append(row)
                 show(row)
-    if json_path:
-        Path(json_path).write_text(json.dumps(rows, indent=1) + "\n")
+    write_result(json_path, rows)
 
 
 def make_row(cpu, model, density, role, label, prepared, counts, outputs, rows):

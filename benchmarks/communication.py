@@ -17,13 +17,11 @@ Runs are kept below build/runs/ and go on where they stopped, also after Ctrl-C.
     python benchmarks/communication.py --data PATH/TO/cifar10 --train-images 10000 --workers 2 --json communication.json
 """
 
-import json
-from pathlib import Path
-
 import click
 import numpy as np
 from common import machine
 from kept_runs import named_data, protocol_options, train
+from result_file import write_result
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tables import console, table
@@ -139,8 +137,7 @@ def main(
                 for row in found
             ]
             show(found)
-            if json_path:  # after each run: what was measured stays if the next one fails
-                Path(json_path).write_text(json.dumps(rows, indent=1) + "\n")
+            write_result(json_path, rows)  # after each run: what was measured stays if the next one fails
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ same parameters is from it. What a step costs beside eager PyTorch is `train_ste
     python benchmarks/finetune.py --data PATH/TO/cifar10 --size 16 --model resnet20 --work runs/finetune
 """
 
-import json
 import tempfile
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
+from result_file import json_option, write_result
 from rich.console import Console
 
 from fedgate.device_runtime.engines import available
@@ -127,7 +127,7 @@ def show(rows):
 @click.option("--run", type=click.Path(exists=True), help="Start from this run, finished or not; --data is the run's.")
 @click.option("--work", type=click.Path(path_type=Path), help="Keep the training before and the bundles here.")
 @click.option("--quick", is_flag=True, help="Digits alone take a minute; this takes two rounds and one client.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the rows here.")
+@json_option
 def main(data, size, model, density, clients, fraction_train, rounds, images, epochs, lr, parts, engines, seed,
          run, work, quick, json_path):  # fmt: skip
     """Fine-tune clients of few classes by their programs."""
@@ -167,8 +167,7 @@ def main(data, size, model, density, clients, fraction_train, rounds, images, ep
     facts = {"cpu": cpu_name(), "data": loaded.name, "image": list(loaded.train_images.shape[1:]), "model": model}
     facts |= {"density": density, "rounds": rounds, "seed": seed}
     show(rows)
-    if json_path:
-        json_path.write_text(json.dumps([facts | row for row in rows], indent=1) + "\n")
+    write_result(json_path, [facts | row for row in rows])
 
 
 if __name__ == "__main__":

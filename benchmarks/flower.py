@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 import click
+from result_file import json_option, write_result
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/pipeline"))
 from flower_processes import FEDGATE, Processes
@@ -208,9 +209,9 @@ def measure_many(nodes, rounds):
 @click.option("--delay", type=float, default=0.05, show_default=True, help="Of a link, seconds each way.")
 @click.option("--loss", type=float, default=0.02, show_default=True, help="Of a link's packets.")
 @click.option("--trained", type=float, help="For link without wire: seconds of a client's training.")
-@click.option("--json", "path", type=click.Path(), help="Write the rows here.")
+@json_option
 @click.option("--quick", is_flag=True, help="Three rounds.")
-def main(what, nodes, rounds, epochs, rate, delay, loss, trained, path, quick):
+def main(what, nodes, rounds, epochs, rate, delay, loss, trained, json_path, quick):
     rows, rounds = [], 3 if quick else rounds
     if "wire" in what:
         rows.append(measure_wire(nodes, rounds, epochs))
@@ -223,8 +224,7 @@ def main(what, nodes, rounds, epochs, rate, delay, loss, trained, path, quick):
         rows.append(measure_many(nodes, rounds))
     for row in rows:
         print(json.dumps(row))
-    if path:
-        Path(path).write_text(json.dumps(rows, indent=1))
+    write_result(json_path, rows)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ import torch
 from calibrate import calibrated, most_opened, synthetic_images
 from common import REPOSITORY
 from PIL import Image
+from result_file import json_option, write_result
 from rich.console import Console
 
 from fedgate.device_runtime.bundle import Bundle
@@ -137,7 +138,7 @@ def memory(emulator: Emulator, bundle: Bundle, kind: str, name: str, *words) -> 
 
 @click.command()
 @click.option("--quick", is_flag=True, help="The dense and the skip program alone.")
-@click.option("--json", "json_path", type=click.Path(), help="Write the rows here.")
+@json_option
 def main(quick, json_path):
     """Measure installed size and memory of the LiteRT route on an emulated Cortex-A72."""
     torch.set_num_threads(1)
@@ -148,8 +149,7 @@ def main(quick, json_path):
             rows = measure(emulator, Path(name), quick)
     except FedgateError as error:
         raise click.ClickException(str(error)) from error
-    if json_path:
-        Path(json_path).write_text(json.dumps(rows, indent=1) + "\n")
+    write_result(json_path, rows)
 
 
 def measure(emulator, folder, quick):

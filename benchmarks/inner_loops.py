@@ -10,13 +10,13 @@ lower bound of cycles, not a latency. of_peak compares with independent multiply
     python benchmarks/inner_loops.py --json inner_loops.json
 """
 
-import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import click
+from result_file import json_option, write_result
 
 from fedgate.device_runtime.kernels.build import build
 
@@ -105,7 +105,7 @@ def measure(loop, core):
 
 @click.command()
 @click.option("--quick", is_flag=True, help="The Cortex-A72 alone.")
-@click.option("--json", "json_path", type=click.Path(), help="Write the rows here.")
+@json_option
 def main(quick, json_path):
     """Cycles of the kernel's inner loops on ARM cores."""
     library = build("aarch64-linux-gnu", folder=REPOSITORY / "build" / "arm")["kernels"]
@@ -124,8 +124,7 @@ def main(quick, json_path):
             f"{row['cpu']:12}{row['vector_fma']:5}{row['instructions']:14}{row['cycles']:9.1f}"
             f"{row['macs_per_cycle']:14.2f}{row['of_peak']:9.2f}"
         )
-    if json_path:
-        Path(json_path).write_text(json.dumps(rows, indent=1) + "\n")
+    write_result(json_path, rows)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 from common import REPOSITORY
+from result_file import json_option
 
 from fedgate.train.config import TrainConfig
 from fedgate.train.session import run_training
@@ -31,7 +32,7 @@ def protocol_options(seeds):
         click.option("--seed", "seeds", multiple=True, type=int, default=seeds, show_default=True),
         click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes."),
         click.option("--quick", is_flag=True, help="The digits, 6 rounds, one seed."),
-        click.option("--json", "json_path", type=click.Path(), help="Write the rows here."),
+        json_option,
     )
 
     def add(command):

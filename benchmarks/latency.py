@@ -28,15 +28,14 @@ alone). The 1x1 scatters of `static` are not among them.
     python benchmarks/latency.py --data PATH/TO/cifar10 --json latency.json --plot latency.png
 """
 
-import json
 import os
-from pathlib import Path
 
 import click
 import numpy as np
 from common import TimingProcess, bundle_of, machine, summary
 from latency_programs import CACHE, ROLES, lower_all, subject, variants
 from latency_table import plot, show
+from result_file import json_option, write_result
 from rich.console import Console
 
 from fedgate.device_runtime.bench import noise
@@ -166,7 +165,7 @@ def parse_densities(_context, _option, text):
 @click.option("--seconds", type=float, help="For each runtime, model and number of threads: 60, with --quick 3.")
 @click.option("--fresh", is_flag=True, help="Lower again what lies below build/latency/.")
 @click.option("--quick", is_flag=True, help="ResNet-20, one thread and less of all, for what is not named.")
-@click.option("--json", "json_path", type=click.Path(), help="Write the rows here.")
+@json_option
 @click.option("--plot", "plot_path", type=click.Path(), help="Draw latency against density here.")
 def main(models, runtimes, roles, densities, threads, data, seconds, fresh, quick, json_path, plot_path):
     """Measure latency on this machine."""
@@ -206,8 +205,7 @@ def main(models, runtimes, roles, densities, threads, data, seconds, fresh, quic
             rows += mine
             for engine in runtimes:
                 show(out, of, engine, [found for found in mine if found["runtime"] == engine])
-            if json_path:  # after each model: what was measured stays if the next one fails
-                Path(json_path).write_text(json.dumps(rows, indent=1) + "\n")
+            write_result(json_path, rows)  # after each model: what was measured stays if the next one fails
     if plot_path:
         plot(rows, plot_path)
     wrong = [found for found in rows if found["reason"] and found["role"] != "dense-int8"]

@@ -10,7 +10,6 @@ at which both take the same time with channels closed on both sides; above 1 the
     python benchmarks/layers.py --json layers.json
 """
 
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ import click
 import numpy as np
 import torch
 from common import machine
+from result_file import json_option, write_result
 from torch import nn
 
 from fedgate.device_runtime.engines import import_runtime
@@ -123,9 +123,9 @@ def break_even(ratios):
 
 @click.command()
 @click.option("--rounds", default=60, show_default=True, help="Turns of each shape.")
-@click.option("--json", "json_file", type=click.Path(), help="Write the rows to a file.")
+@json_option
 @click.option("--quick", is_flag=True, help="A few shapes and turns.")
-def main(rounds, json_file, quick):
+def main(rounds, json_path, quick):
     reason = ensure()
     if reason:
         raise click.ClickException(reason)
@@ -143,8 +143,7 @@ def main(rounds, json_file, quick):
         rows.append(row | {"isa": library.isas[0], "break_even": break_even(ratios)} | ratios)
         cells = " ".join(f"{ratios[head]:10.2f}" for head in heads)
         click.echo(f"{name:26} {dense_us:9.1f} {cells}  {break_even(ratios):.2f}")
-    if json_file:
-        Path(json_file).write_text(json.dumps(rows, indent=1))
+    write_result(json_path, rows)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,11 @@ Runs are kept below build/runs/ and go on where they stopped, also after Ctrl-C.
     python benchmarks/levels.py --data PATH/TO/cifar10 --train-images 10000 --image-size 16 --model resnet20 --workers 2
 """
 
-import json
-from pathlib import Path
-
 import click
 import numpy as np
 from common import machine
 from kept_runs import named_data, protocol_options, train
+from result_file import write_result
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tables import console, table
@@ -75,8 +73,7 @@ def main(data, train_images, model, densities, more_rounds, seeds, workers, quic
                 facts = options | {"seed": seed, "data": name, "rounds_of_levels": longer["rounds"]}
                 rows += [row | facts for row in compare(densities, alone, together)]
                 show(rows)
-                if json_path:  # after each network: what was measured stays if the next one fails
-                    Path(json_path).write_text(json.dumps(rows, indent=1) + "\n")
+                write_result(json_path, rows)  # after each network: what was measured stays if the next one fails
         except FedgateError as error:
             raise click.ClickException(str(error)) from error
 

@@ -7,14 +7,13 @@ process, and the ratio is the median over the turns.
     python benchmarks/local_training.py --data PATH/TO/cifar10 --model resnet32
 """
 
-import json
 import time
-from pathlib import Path
 
 import click
 import numpy as np
 import torch
 import torch.nn.functional as F
+from result_file import json_option, write_result
 
 from fedgate.device_runtime.machine import cpu_name
 from fedgate.train.augment import normalise
@@ -53,7 +52,7 @@ def bare_loop(network, x, y, plan):
 @click.option("--batch-size", default=64, show_default=True)
 @click.option("--turns", default=7, show_default=True)
 @click.option("--quick", is_flag=True, help="Three turns of 256 images.")
-@click.option("--json", "json_path", type=click.Path(), help="Write the rows here.")
+@json_option
 def main(data, model, gate, density, images, batch_size, turns, quick, json_path):
     """Compare a client's task with a bare training loop."""
     if quick:
@@ -106,8 +105,7 @@ def main(data, model, gate, density, images, batch_size, turns, quick, json_path
     }
     for name, value in row.items():
         print(f"{name:30} {value if not isinstance(value, float) else f'{value:.3f}'}")
-    if json_path:
-        Path(json_path).write_text(json.dumps([row], indent=1) + "\n")
+    write_result(json_path, [row])
 
 
 if __name__ == "__main__":

@@ -13,13 +13,12 @@ A client is judged on test images of the classes it holds, weighted by how much 
     python benchmarks/personal.py --data PATH/TO/cifar10 --size 16 --model resnet20 --train-images 10000
 """
 
-import json
 import time
-from pathlib import Path
 
 import click
 import numpy as np
 import torch
+from result_file import json_option, write_result
 
 from fedgate.device_runtime.machine import cpu_name
 from fedgate.device_runtime.tables import console, table
@@ -160,7 +159,7 @@ def show(rows, title):
 @click.option("--finetune-lr", default=0.01, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--quick", is_flag=True, help="At most eight rounds.")
-@click.option("--json", "json_path", type=click.Path(), help="Write the rows here.")
+@json_option
 def main(data, size, train_images, test_images, model, density, federation, members, rounds, lr, batch_size, clients,
          finetune_lr, seed, quick, json_path):  # fmt: skip
     """Compare dynamic, static and dense networks on clients of few classes."""
@@ -197,8 +196,7 @@ def main(data, size, train_images, test_images, model, density, federation, memb
     )
     show(rows, title)
     print(f"{time.process_time() - started:.0f} CPU seconds on {facts['cpu']}")
-    if json_path:
-        Path(json_path).write_text(json.dumps([facts | row for row in rows], indent=1) + "\n")
+    write_result(json_path, [facts | row for row in rows])
 
 
 if __name__ == "__main__":

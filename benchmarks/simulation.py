@@ -11,7 +11,6 @@ imports, Ray) is reported beside it. Flower is installed into build/flower-env a
 
 import contextlib
 import functools
-import json
 import os
 import shutil
 import subprocess
@@ -25,6 +24,7 @@ import click
 import numpy as np
 import simulation_workload
 import torch
+from result_file import json_option, write_result
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.machine import OtherLoad, cpu_name
@@ -225,7 +225,7 @@ def show(row):
 @click.option("--only", type=click.Choice(["digits", "resnet32"]), help="One workload.")
 @click.option("--without-flower", is_flag=True, help="Measure fedgate alone.")
 @click.option("--quick", is_flag=True, help="Three turns, 32 images a client with ResNet-32.")
-@click.option("--json", "json_path", type=click.Path(), help="Write the rows here.")
+@json_option
 def main(data, clients, images, epochs, turns, workers, only, without_flower, quick, json_path):
     """Compare the local engine with Flower's Ray simulation."""
     if quick:
@@ -248,8 +248,7 @@ def main(data, clients, images, epochs, turns, workers, only, without_flower, qu
                 made = simulation_workload.make(Path(folder), *facts)
                 rows.append(compare(*made, folder, python, workers, turns))
             show(rows[-1])
-    if json_path:
-        Path(json_path).write_text(json.dumps(rows, indent=1) + "\n")
+    write_result(json_path, rows)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,12 @@ of the sliced step's time to the masked one's.
 """
 
 import dataclasses
-import json
 import time
-from pathlib import Path
 
 import click
 import numpy as np
 import torch
-from common import machine
+from result_file import json_option, write_result
 from torch.nn import functional as F
 
 from fedgate.device_runtime import macs
@@ -126,7 +124,7 @@ def networks(data, models, densities, image_size, warm_up):
 @click.option("--steps", default=4, show_default=True, help="Steps a timing.")
 @click.option("--turns", default=7, show_default=True)
 @click.option("--quick", is_flag=True, help="Ten steps before, three turns of two steps.")
-@click.option("--json", "json_path", type=click.Path(), help="Write the rows here.")
+@json_option
 def main(data, path, models, densities, image_size, warm_up, steps, turns, quick, json_path):
     """Compare masked and sliced local training."""
     if quick:
@@ -135,15 +133,14 @@ def main(data, path, models, densities, image_size, warm_up, steps, turns, quick
     rows, asked = [], [of_run(path)] if path else networks(data, models, densities, image_size, warm_up)
     for model, network, dataset, images, labels in asked:
         row = measure(network, dataset, images, labels, steps, turns)
-        rows.append({"data": dataset.name, "model": model, **row, **machine()})
+        rows.append({"data": dataset.name, "model": model, **row})
         print(
             f"{model:9} density {row['density']:g}: open {row['open_share']:.2f}, work {row['work_share']:.2f}, "
             f"{row['masked_ms']:.1f} -> {row['sliced_ms']:.1f} ms a step, "
             f"ratio {row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})",
             flush=True,
         )
-    if json_path:
-        Path(json_path).write_text(json.dumps(rows, indent=1) + "\n")
+    write_result(json_path, rows)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,12 @@ masks, interleaved in one process, one thread, batch 1, as ratios to the dense n
     python benchmarks/static_forms.py --json static_forms.json
 """
 
-import json
-from pathlib import Path
-
 import click
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import machine, measure
+from common import measure
+from result_file import json_option, write_result
 from torch import nn
 
 from fedgate.export.eval_networks import dense_network, static_network
@@ -82,7 +80,7 @@ def with_form(body, form):
 @click.option("--density", default=0.5, show_default=True)
 @click.option("--seconds", default=20.0, show_default=True, help="For each engine and model.")
 @click.option("--quick", is_flag=True, help="ResNet-32 on LiteRT, five seconds.")
-@click.option("--json", "json_path", type=click.Path(), help="Write the rows here.")
+@json_option
 @torch.no_grad()
 def main(engines, models, density, seconds, quick, json_path):
     """Measure the four forms."""
@@ -104,8 +102,7 @@ def main(engines, models, density, seconds, quick, json_path):
                     f"{engine:12}{model:10}{form:10}{found['p50_ms']:9.3f} ms  {found['ratio_to_dense']:.3f}",
                     flush=True,
                 )
-    if json_path:
-        Path(json_path).write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+    write_result(json_path, rows)
 
 
 if __name__ == "__main__":

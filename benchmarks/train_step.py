@@ -9,7 +9,6 @@ Interleaved in one process, one thread; ratios are medians of pairs.
 
 import copy
 import functools
-import json
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from calibrate import calibrated, synthetic_images
-from common import machine
+from result_file import json_option, write_result
 
 from fedgate.device_runtime.bundle import Bundle
 from fedgate.device_runtime.engines import load_program
@@ -110,7 +109,7 @@ def pairs(functions, seconds):
 @click.option("--batch-size", default=16, show_default=True)
 @click.option("--seconds", default=10.0, show_default=True, help="Measured for each program.")
 @click.option("--quick", is_flag=True, help="ResNet-20's last stage on LiteRT, three seconds.")
-@click.option("--json", "json_path", type=click.Path(), help="Write the rows there.")
+@json_option
 def main(models, parts, engines, density, batch_size, seconds, quick, json_path):
     """Time per step of training programs against eager PyTorch."""
     if quick:
@@ -132,8 +131,7 @@ def main(models, parts, engines, density, batch_size, seconds, quick, json_path)
                 row = {"model": model, "trainable": trainable, "runtime": engine, "batch_size": batch_size}
                 rows.append(row | {"density": density, "p50_ms": ours, "eager_ms": eager, "ratio_to_eager": ratio})
                 print(f"{model:10}{trainable:12}{engine:12}{ours:9.2f} ms{eager:9.2f} ms {ratio:7.2f}", flush=True)
-    if json_path:
-        Path(json_path).write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+    write_result(json_path, rows)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ the channels alone, so the weights are untrained. ms: to encode and to decode, o
 """
 
 import dataclasses
-import json
 import time
-from pathlib import Path
 
 import click
 import numpy as np
 import torch
+from result_file import json_option, write_result
 
 from fedgate.device_runtime.codec import CODECS
 from fedgate.device_runtime.tensors import tensors_hash
@@ -58,7 +57,7 @@ def milliseconds(function, *arguments):
 @click.option("--model", "models", multiple=True, default=("resnet32", "vgg16"), show_default=True)
 @click.option("--density", "densities", multiple=True, type=float, default=(0.25, 0.5, 0.75), show_default=True)
 @click.option("--quick", is_flag=True, help="ResNet-32 at density 0.5.")
-@click.option("--json", "json_path", type=click.Path(), help="Write the rows here.")
+@json_option
 def main(models, densities, quick, json_path):
     """Measure the length of an upload for every codec."""
     if quick:
@@ -90,8 +89,7 @@ def main(models, densities, quick, json_path):
                         f"{row['ratio_to_dense_fp32']:.3f}",
                         flush=True,
                     )
-    if json_path:
-        Path(json_path).write_text(json.dumps(rows, indent=1) + "\n")
+    write_result(json_path, rows)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,76 @@
+"""The JSON file that a benchmark writes: what was measured, by which command, on what machine, with which versions.
+
+    {"command": "python benchmarks/levels.py --data PATH/TO/cifar10 --rounds 20", "machine": {"cpu": "AMD EPYC", ...},
+     "versions": {"python": "CPython 3.11.7", ...}, "rows": [{"density": 0.25, ...}, ...]}
+
+The rows are flat. Nothing tells when it was measured, or names a folder of the machine: files in benchmarks/results/
+are compared and kept. README and docs/ take their figures from those (readme.py).
+"""
+
+import importlib.metadata
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from fedgate.device_runtime.machine import machine_info
+
+RESULTS = Path(__file__).with_name("results")
+MACHINE = ("cpu", "cores", "architecture")  # of `machine_info`: what does not change from run to run
+PACKAGES = ("torch", "executorch", "ai-edge-litert", "tflite-runtime", "onnxruntime", "flwr", "numpy")
+
+json_option = click.option(
+    "--json", "json_path", type=click.Path(dir_okay=False), help="Write the rows here, with command and machine."
+)
+
+
+def write_result(path, rows):
+    """Write the rows of the command that runs now; nothing where `path` is None. rows: flat dicts."""
+    if path is None:
+        return
+    result = {"command": typed(sys.argv), "machine": machine_facts(), "versions": versions(), "rows": rows}
+    Path(path).write_text(json.dumps(result, indent=1) + "\n")
+
+
+def read_result(path):
+    """The rows of a file that `write_result` wrote."""
+    return json.loads(Path(path).read_text())["rows"]
+
+
+def typed(words):
+    """The command of `words` (sys.argv) as a user would type it in the repository's root, without --json."""
+    script, *options = words
+    kept, skip = [], False
+    for word in options:
+        if not (skip or word == "--json" or word.startswith("--json=")):
+            kept.append(nameless(word))
+        skip = word == "--json"
+    return shlex.join(["python", f"benchmarks/{Path(script).name}", *kept])
+
+
+def nameless(word):
+    """A word of a command, where it is an absolute path with what stands before its last part left out."""
+    option, equals, value = word.rpartition("=")
+    return f"{option}{equals}PATH/TO/{Path(value).name}" if Path(value).is_absolute() else word
+
+
+def machine_facts():
+    """What a figure may depend on; vectors: the widest that PyTorch uses here."""
+    import torch  # not at the top: readers of results need none
+
+    info = machine_info()
+    vectors = torch.backends.cpu.get_cpu_capability()
+    return {key: info[key] for key in MACHINE} | {"vectors": vectors, "system": info["system"].split()[0]}
+
+
+def versions():
+    """Python and the packages that compute, those that are installed."""
+    found = {"python": machine_info()["python"]}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

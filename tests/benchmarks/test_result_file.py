@@ -1,0 +1,41 @@
+"""The JSON that benchmarks write: command, machine, versions and rows, and nothing of folders."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+
+from result_file import typed  # noqa: E402
+
+
+def test_the_command_is_told_without_folders_of_this_machine():
+    words = [
+        "/home/me/fedgate/benchmarks/levels.py",
+        "--data",
+        "/data/cifar 10",
+        "--json",
+        "/tmp/a.json",
+        "--rounds",
+        "2",
+    ]
+    assert typed(words) == "python benchmarks/levels.py --data 'PATH/TO/cifar 10' --rounds 2"
+    assert (
+        typed(["levels.py", "--json=/tmp/a.json", "--data=/data/c"]) == "python benchmarks/levels.py --data=PATH/TO/c"
+    )
+    assert typed(["levels.py", "--data", "digits"]) == "python benchmarks/levels.py --data digits"
+
+
+def test_a_script_writes_its_command_and_machine_beside_its_rows(tmp_path):
+    path = tmp_path / "rows.json"
+    command = [sys.executable, BENCHMARKS / "update_bytes.py", "--quick", "--density", "0.5", "--json", path]
+    subprocess.run(command, check=True, capture_output=True)
+    result = json.loads(path.read_text())
+    assert list(result) == ["command", "machine", "versions", "rows"]
+    assert result["command"] == "python benchmarks/update_bytes.py --quick --density 0.5"
+    assert result["machine"].keys() == {"cpu", "cores", "architecture", "vectors", "system"}
+    assert result["versions"]["python"].startswith("CPython 3.") and "torch" in result["versions"]
+    assert all(isinstance(value, str | int | float) for row in result["rows"] for value in row.values())
+    assert str(tmp_path) not in path.read_text()
