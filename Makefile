@@ -1,5 +1,5 @@
-# `make demo` sets a fresh machine up and runs the pipeline; `make test` sets it up and passes the tests.
-# Both need python3 (3.11 or newer) and a package index, nothing else.
+# `make demo` sets a fresh machine up and runs the pipeline, with DATA=FOLDER on images of your own; `make test` sets it
+# up and passes the tests. Both need python3 (3.11 or newer) and a package index, nothing else.
 PYTHON ?= python3
 VENV ?= .venv
 # Pinned first: left to itself pip may take a newer build than the converters want, with gigabytes of CUDA libraries.
@@ -18,7 +18,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(VENV)/bin/fedgate demo
+	$(VENV)/bin/fedgate demo $(if $(DATA),--data "$(DATA)")
 
 test: setup lint
 	$(VENV)/bin/python -m pytest -m "not all" -q

@@ -13,7 +13,7 @@ from fedgate import __version__
 # name -> (module that holds it, attribute, one line of help). The help stands here so that `fedgate --help`
 # imports no stage.
 COMMANDS = {
-    "demo": ("fedgate.demo", "demo", "Run the whole pipeline on the embedded digits data."),
+    "demo": ("fedgate.demo", "demo", "Run the whole pipeline on the embedded digits data, or on your images."),
     "train": ("fedgate.train.cli", "train", "Train a gated network federatedly."),
     "client": ("fedgate.train.flower.cli", "client", "Train as a client of a run on another machine."),
     "flower": ("fedgate.train.flower.cli", "flower", "Keys and the SuperLink for clients on other machines."),

@@ -35,6 +35,12 @@ def floats(ctx, param, value):
 @click.option("--print-config", is_flag=True, help="Print all options as a file for --config, and start nothing.")
 @click.option("--out", type=click.Path(), metavar="RUN", help="New run directory.")
 @click.option("--resume", type=click.Path(), metavar="RUN", help="Continue this run after any interruption.")
+@click.option(
+    "--until",
+    type=click.IntRange(1),
+    metavar="ROUND",
+    help="Stop after this round, such as for devices to train; --resume goes on.",
+)
 @click.option("--rounds", type=int, help="Rounds of federated training.  [20]")
 @click.option("--seed", type=int, help="Of everything random.  [0]")
 @click.option("--device", help="cpu, cuda or auto.  [auto]")
@@ -194,6 +200,7 @@ def train(
     print_config,
     out,
     resume,
+    until,
     workers,
     quiet,
     superlink,
@@ -229,4 +236,4 @@ def train(
             from .flower.cli import checked_superlink
 
             where = checked_superlink(superlink, ca, insecure, node_patience, node_timeout)
-        run_training(out, resume, workers, quiet, options, where)
+        run_training(out, resume, workers, quiet, options, where, until)

@@ -98,11 +98,12 @@ class Run:
         seed = (self.config.seed, self.state.round, SERVER_STREAM)
         return Broadcast(self.state, spec, self.config.download_codec, seed)
 
-    def rounds(self):
-        """Run what is left of the rounds; yields each round's row of metrics.jsonl."""
-        while self.state.round < self.config.rounds:
+    def rounds(self, until=None):
+        """Run what is left of the rounds, or of the first `until`; yields each round's row of metrics.jsonl."""
+        last = self.config.rounds if until is None else min(until, self.config.rounds)
+        while self.state.round < last:
             yield self.round()
-        if not self.directory.model_path.exists():
+        if self.state.round == self.config.rounds and not self.directory.model_path.exists():
             self.directory.write_model(self.state)
 
     def round(self):

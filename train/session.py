@@ -25,11 +25,11 @@ def resolve_config(resume=None, options=None):
     return directory.info.config
 
 
-def run_training(out, resume, workers=1, quiet=False, options=None, superlink=None):
+def run_training(out, resume, workers=1, quiet=False, options=None, superlink=None, until=None):
     """Start a run in the new folder `out`, or continue the one in `resume`; returns its path.
 
     options: fields of `TrainConfig`. On resume they may only repeat what the run was started with. superlink: where the
-    clients of a run with the engine "flower" are (`flower.engine.Superlink`).
+    clients of a run with the engine "flower" are (`flower.engine.Superlink`). until: stop after this round.
     """
     if bool(out) == bool(resume):
         raise UsageError("give either --out RUN for a new run or --resume RUN to continue one")
@@ -52,7 +52,7 @@ def run_training(out, resume, workers=1, quiet=False, options=None, superlink=No
     again = f"continue with: fedgate train --resume {directory.path}"
     try:
         with Run(directory, data, parts, workers, superlink) as run:
-            follow(run, quiet, directory, show_partition=not resume)
+            follow(run, quiet, directory, not resume, until)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"interrupted; {again}") from error
     except OSError as error:  # the disk is full, most often
@@ -62,8 +62,8 @@ def run_training(out, resume, workers=1, quiet=False, options=None, superlink=No
     return directory.path
 
 
-def follow(run, quiet, directory, show_partition):
-    """Run the rounds that are left, with progress, TensorBoard events and a closing line."""
+def follow(run, quiet, directory, show_partition, until=None):
+    """Run the rounds that are left, or those up to `until`, with progress, TensorBoard events and a closing line."""
     console = Console(stderr=True, quiet=quiet)
     for note in run.data.notes:
         console.print(note, highlight=False, soft_wrap=True)
@@ -76,11 +76,18 @@ def follow(run, quiet, directory, show_partition):
     board = Board(directory.path / "tensorboard", done)
     row = None
     with RoundProgress(run.config.rounds, done, quiet) as progress:
-        for row in run.rounds():
+        for row in run.rounds(until):
             board.write(row)
             progress.update(row)
     board.close()
-    if row is not None:
+    if run.state.round < run.config.rounds:
+        console.print(
+            f"stopped after round {run.state.round} of {run.config.rounds}; "
+            f"continue with: fedgate train --resume {directory.path}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    elif row is not None:
         console.print(
             f"{directory.model_path}: accuracy {100 * row['accuracy']:.2f} %", highlight=False, soft_wrap=True
         )

@@ -25,7 +25,7 @@ SMALL = {"clients": 3, "rounds": 3, "local_epochs": 1, "batch_size": 128, "densi
 
 
 @pytest.mark.parametrize("name", ["scaffold", pytest.param("adam", marks=pytest.mark.all)])
-def test_a_run_taken_up_after_a_round_ends_with_the_same_bytes(tmp_path, name):
+def test_a_run_taken_up_after_a_round_ends_with_the_same_bytes(tmp_path, name, capfd):
     """Also with another number of workers: what the server and its clients remember is in the checkpoint."""
     config = TrainConfig(**SMALL, **ALGORITHMS[name])
     data, parts = prepare(config)
@@ -33,13 +33,17 @@ def test_a_run_taken_up_after_a_round_ends_with_the_same_bytes(tmp_path, name):
     with Run(whole, data, parts) as run:
         list(run.rounds())
     with Run(halves, data, parts, workers=2) as run:
-        next(run.rounds())
+        assert len(list(run.rounds(until=1))) == 1
+    assert not halves.model_path.exists()
     # with fp32 downloads a checkpoint need not hold the clients' weights beside the server's
     assert not any(
         key.startswith("public/") for key in read_tensors(halves.checkpoints()[0][1] / "state.safetensors")[0]
     )
     with Run(halves, data, parts) as run:
         assert run.state.round == 1 and run.state.memory
+    run_training(None, halves.path, until=2)
+    assert f"stopped after round 2 of 3; continue with: fedgate train --resume {halves.path}" in capfd.readouterr().err
+    with Run(halves, data, parts) as run:
         list(run.rounds())
     assert whole.model_path.read_bytes() == halves.model_path.read_bytes()
 
