@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "android_demo" / "README.md"]
 FENCE = re.compile(r"^ *```(\w*)[^\n]*\n(.*?)^ *```$", re.M | re.S)
 CODE = re.compile(r"`([^`\n]+)`")
+SHELL = ("mkdir", "cp", "mv", "python")  # what else a page's reader types; python: a file that the page has shown
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,13 @@ class Block:
 
 @dataclass(frozen=True)
 class Command:
-    """A command of fedgate, make or a benchmark: the words behind the program's name, and where it stands."""
+    """A command: the words behind the program's name, the file that its output goes to, and where it stands."""
 
     page: Path
     line: int
-    program: str  # fedgate, make, or a script such as benchmarks/latency.py
+    program: str  # fedgate, make, a script such as benchmarks/latency.py, or one of `SHELL`
     words: tuple[str, ...]
+    output: str | None = None
 
     def __str__(self):
         return f"{self.page.relative_to(ROOT)}:{self.line}: {self.program} {shlex.join(self.words)}"
@@ -54,15 +56,14 @@ def inline_code(page: Path) -> list[str]:
 
 
 def commands(page: Path) -> list[Command]:
-    """The commands of a page's fenced blocks in their order. A block with `$ ` lines has output in its others."""
-    found = []
-    for block in blocks(page):
-        if block.language in ("", "sh"):
-            found += block_commands(block)
-    return found
+    """The commands of a page's fenced blocks in their order."""
+    return [command for block in blocks(page) for command in block_commands(block)]
 
 
 def block_commands(block: Block) -> list[Command]:
+    """Those of a block; one with `$ ` lines has output in its others, one with a language is no shell's."""
+    if block.language not in ("", "sh"):
+        return []
     lines = re.sub(r"\\\n", lambda _: "  ", block.text).splitlines()
     if any(line.lstrip().startswith("$ ") for line in lines):
         lines = [line.lstrip()[2:] if line.lstrip().startswith("$ ") else "" for line in lines]
@@ -80,13 +81,13 @@ def command(page: Path, line: int, text: str) -> list[Command]:
     except ValueError:
         return []
     words = [word for word in words if not re.fullmatch(r"[A-Z_]+=\S*", word)] if words[:1] != ["make"] else words
-    words = words[: next((i for i, word in enumerate(words) if word in (">", ">>", "<")), len(words))]
+    output = None
+    if ">" in words:
+        words, output = words[: words.index(">")], words[words.index(">") + 1]
     program = words[0].removeprefix(".venv/bin/") if words else ""
-    if program in ("fedgate", "make"):
-        return [Command(page, line, program, tuple(words[1:]))]
-    if program in ("python", "python3") and len(words) > 1 and words[1].startswith("benchmarks/"):
-        return [Command(page, line, words[1], tuple(words[2:]))]
-    return []
+    if program == "python" and words[1:] and words[1].startswith("benchmarks/"):
+        return [Command(page, line, words[1], tuple(words[2:]), output)]
+    return [Command(page, line, program, tuple(words[1:]), output)] if program in ("fedgate", "make", *SHELL) else []
 
 
 def links(page: Path) -> list[str]:
