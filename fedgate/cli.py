@@ -13,24 +13,20 @@ from fedgate import __version__
 # name -> (module that holds it, attribute, one line of help). The help stands here so that `fedgate --help`
 # imports no stage.
 COMMANDS = {
-    "demo": ("fedgate.demo", "demo", "Run the whole pipeline on the embedded digits data, or on your images."),
+    "demo": ("fedgate.demo", "demo", "Run the whole pipeline, on digits or on your images."),
     "train": ("fedgate.train.cli", "train", "Train a gated network federatedly."),
-    "client": ("fedgate.train.flower.cli", "client", "Train as a client of a run on another machine."),
-    "flower": ("fedgate.train.flower.cli", "flower", "Keys and the SuperLink for clients on other machines."),
     "evaluate": ("fedgate.train.evaluate_cli", "evaluate", "Accuracy by density and by client, and MACs, of a run."),
     "report": ("fedgate.train.report.cli", "report", "Compare runs on one HTML page."),
     "export": ("fedgate.export.cli", "export", "Export a run as a bundle of verified programs."),
     "inspect": ("fedgate.device_runtime.cli", "inspect", "Show what is inside a bundle."),
-    "verify": (
-        "fedgate.device_runtime.cli",
-        "verify",
-        "Run every program of a bundle against its references.",
-    ),
+    "verify": ("fedgate.device_runtime.cli", "verify", "Run every program of a bundle against its references."),
     "predict": ("fedgate.device_runtime.cli", "predict", "Classify images, and show which channels ran."),
-    "kernels": ("fedgate.device_runtime.kernels.cli", "kernels", "Build the channel-skipping kernel, or show it."),
     "bench": ("fedgate.device_runtime.cli", "bench", "Measure the latency of a bundle's programs."),
     "deploy": ("fedgate.device_runtime.targets.cli", "deploy", "Bring a bundle, and what runs it, to a device."),
     "finetune": ("fedgate.device_runtime.tuning.cli", "finetune", "Train a bundle's tail on this device's images."),
+    "kernels": ("fedgate.device_runtime.kernels.cli", "kernels", "Build the channel-skipping kernel, or show it."),
+    "client": ("fedgate.train.flower.cli", "client", "Train as a client of a run on another machine."),
+    "flower": ("fedgate.train.flower.cli", "flower", "Keys and the SuperLink for clients on other machines."),
 }
 
 
@@ -61,6 +57,8 @@ class LazyGroup(click.Group):
 @click.option("--debug", is_flag=True, envvar="FEDGATE_DEBUG", help="Show tracebacks.")
 def cli(debug):
     """Train channel-gated CNNs federatedly, export them, and measure them on the device.
+
+    A gate decides for each input which channels of a layer are computed. Every command has a --help of its own.
 
     \b
     Example:

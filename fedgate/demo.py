@@ -15,7 +15,7 @@ IMAGE_SIZE = ["--image-size", "32"]
 MOST_TESTED = 500  # test images that every program classifies, one by one
 
 
-@click.command(short_help="Run the whole pipeline on the embedded digits data, or on your images.")
+@click.command(short_help="Run the whole pipeline, on digits or on your images.")
 @click.option(
     "--data",
     default="digits",

@@ -77,12 +77,12 @@ def floats(ctx, param, value):
     help="cnn, resnet20, resnet32, resnet56, resnet18, vgg11, vgg16, or FILE.py:FUNCTION for your own.  [cnn]",
 )
 @click.option("--width", type=float, help="Channels of a slim network, as a fraction.  [1.0]")
-@click.option("--gate", help="paper, fbs, scale or none.  [paper]")
+@click.option("--gate", help="paper, fbs, scale (closes no channel) or none (no gates: the dense network).  [paper]")
 @click.option(
     "--density",
     callback=floats,
     metavar="R[,R...]",
-    help="Kept fraction of channels; several make one network with a dial.  [0.5]",
+    help="Share of its channels that a layer keeps open; several make one network with a dial.  [0.5]",
 )
 @click.option(
     "--density-schedule",

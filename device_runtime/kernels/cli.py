@@ -16,7 +16,7 @@ def kernels():
     """
 
 
-@kernels.command()
+@kernels.command(short_help="Build the kernel, for this machine or for a Raspberry Pi.")
 @click.option("--target", default="host", show_default=True, metavar="NAME", help="host or aarch64-linux-gnu.")
 @click.option("--out", type=click.Path(), metavar="DIR", help="Put the libraries here instead of the user's cache.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
@@ -42,7 +42,7 @@ def build(target, out, as_json):
         click.echo(f"{kind}: {path}")
 
 
-@kernels.command()
+@kernels.command(short_help="Show what is built, and for which instruction sets.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def info(as_json):
     """Show which libraries of the kernel are built, and the instruction sets that they use here.

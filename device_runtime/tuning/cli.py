@@ -13,12 +13,12 @@ from ..targets.request import InputPath, target_options
 @click.option("--data", required=True, type=InputPath(), help="A folder of images by class, or recorded samples.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A new folder for results.")
 @click.option("--engine", metavar="NAME", help="litert or executorch; default: the first that can train here.")
-@click.option("--epochs", type=int, default=10, show_default=True)
+@click.option("--epochs", type=int, default=10, show_default=True, help="Passes over the images, at most.")
 @click.option("--lr", type=float, default=0.01, show_default=True, help="Learning rate.")
 @click.option("--lr-decay", type=float, default=1.0, show_default=True, help="Factor on it after each epoch.")
 @click.option("--batch-size", type=int, help="Examples of a step; default: what the bundle was exported for.")
-@click.option("--momentum", type=float, default=0.9, show_default=True)
-@click.option("--weight-decay", type=float, default=5e-4, show_default=True)
+@click.option("--momentum", type=float, default=0.9, show_default=True, help="Of SGD.")
+@click.option("--weight-decay", type=float, default=5e-4, show_default=True, help="Of SGD.")
 @click.option("--clip-norm", type=float, default=1.0, show_default=True, help="Largest norm of a gradient; 0: any.")
 @click.option("--validation", type=float, default=0.2, show_default=True, help="Share of each class that is held out.")
 @click.option("--patience", type=int, default=3, show_default=True, help="Epochs without a gain before it stops.")
@@ -29,18 +29,24 @@ from ..targets.request import InputPath, target_options
     "--client", type=click.IntRange(0), default=0, show_default=True, help="This device's number in the server's run."
 )
 @click.option("--codec", default="fp32", show_default=True, help="Of the update: fp32, fp16, int8 or int4.")
-@click.option("--upload-share", type=float, default=1.0, show_default=True, help="Of the salience that is sent.")
+@click.option(
+    "--upload-share",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Of the update: only the strongest channels that make up this share of a layer's salience.",
+)
 @click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the engine.")
 @target_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def finetune(bundle, data, out, engine, level, density, validation, patience, client, skip_unreadable, threads, target,
              python, as_json, batch_size, **options):  # fmt: skip
     """Train a bundle's head or last stage on this device's own images.
 
-    DATA is a folder DATA/CLASS/IMAGE. The rest of the network runs once over each image. Writes personal.safetensors,
-    for `predict --personal`, and an update that a federated run with --inbox takes. An interrupted one goes on with the
-    same command.
+    --data is a folder DIR/CLASS/IMAGE; a class is one of the bundle's. The rest of the network runs once over each
+    image. Writes personal.safetensors, for `predict --personal`, and an update that a federated run with --inbox takes.
+    An interrupted one goes on with the same command.
 
     \b
     Example:

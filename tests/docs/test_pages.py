@@ -98,3 +98,12 @@ def code_problems(code):
             yield from (f"no {option}" for option in options if option not in script_options(words[0]))
     elif code.startswith("--"):
         yield from (f"no {option}" for option in options if option not in all_options())
+
+
+@pytest.mark.parametrize("name", command_tree(), ids=lambda name: " ".join(name) or "fedgate")
+def test_help_explains_every_option_and_shows_an_example(name):
+    command = command_tree()[name]
+    assert not [param.name for param in command.params if isinstance(param, click.Option) and not param.help]
+    assert "Example:" in command.help
+    below = [sub for words, sub in command_tree().items() if name and words[:-1] == name]
+    assert not [text for text in (sub.get_short_help_str() for sub in below) if text.endswith("...")]

@@ -164,7 +164,7 @@ def flower():
     """
 
 
-@flower.command()
+@flower.command(short_help="Make the certificates of a SuperLink and its nodes' keys.")
 @click.argument("folder", type=click.Path())
 @click.option("--host", "hosts", multiple=True, metavar="NAME", help="A name or an address of the SuperLink's machine.")
 @click.option("--node", "nodes", multiple=True, metavar="NAME", help="A node; client-N is taken for client N alone.")
@@ -172,6 +172,10 @@ def keys(folder, hosts, nodes):
     """Make the certificates of a SuperLink and the keys of its nodes, as far as they are not in FOLDER yet.
 
     Each node gets its FOLDER/nodes/NAME.key and FOLDER/ca.crt; NAME.pub stays: it is what lets the node in.
+
+    \b
+    Example:
+      fedgate flower keys keys --host 10.0.0.1 --node client-0 --node client-1
     """
     check_flower()
     from .keys import make_keys
@@ -180,16 +184,20 @@ def keys(folder, hosts, nodes):
         click.echo(path)
 
 
-@flower.command()
+@flower.command(short_help="Run a SuperLink, through which nodes and runs meet.")
 @click.option("--keys", type=click.Path(), metavar="DIR", help="The folder of fedgate flower keys.")
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
-@click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True, help="On which port.")
 @click.option("--insecure", is_flag=True, help="No TLS, and anybody is let in.")
 @unit_option("fedgate: Flower's SuperLink")
 def superlink(keys, host, port, insecure):
     """Run a SuperLink: over TLS, for the nodes whose public keys are in DIR/nodes, without telemetry.
 
     Only nodes are served on all addresses; whoever trains has to be on this machine. It keeps nothing on disk.
+
+    \b
+    Example:
+      fedgate flower superlink --keys keys --host 0.0.0.0
     """
     from fedgate.device_runtime.errors import UsageError
 
