@@ -7,9 +7,16 @@ import subprocess
 import pytest
 from processes import COMMAND, ENVIRONMENT
 
+from fedgate.demo import own_data
 from fedgate.device_runtime.kernels.build import why_not_buildable
 
 DEAD = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+
+
+def test_own_pictures_are_resized_and_cifar_is_not(tmp_path):
+    (tmp_path / "cifar-10-binary.tar.gz").touch()
+    assert own_data("digits") == [] and "--image-size" in own_data(str(tmp_path))
+    assert "--image-size" not in own_data(str(tmp_path / "cifar-10-binary.tar.gz"))
 
 
 @pytest.mark.all
