@@ -101,6 +101,12 @@ def of_run(path):
     return directory.info.config.model, network, data, data.train_images[part], data.train_labels[part]
 
 
+def collapse(network):
+    """Let every gate open the same k channels for all inputs."""
+    for gate in network.gates.values():
+        gate.forced = torch.arange(gate.out_channels) < gate.k[-1]
+
+
 def networks(data, models, densities, image_size, warm_up):
     """(model, network, data, images, labels) for each model and density."""
     dataset = load_data(data)
@@ -123,17 +129,20 @@ def networks(data, models, densities, image_size, warm_up):
 @click.option("--warm-up", default=100, show_default=True, help="Steps of training before.")
 @click.option("--steps", default=4, show_default=True, help="Steps a timing.")
 @click.option("--turns", default=7, show_default=True)
+@click.option("--collapsed", is_flag=True, help="The same channels for every image, as if masks had collapsed.")
 @click.option("--quick", is_flag=True, help="Ten steps before, three turns of two steps.")
 @json_option
-def main(data, path, models, densities, image_size, warm_up, steps, turns, quick, json_path):
+def main(data, path, models, densities, image_size, warm_up, steps, turns, collapsed, quick, json_path):
     """Compare masked and sliced local training."""
     if quick:
         warm_up, steps, turns = 10, 2, 3
     torch.set_num_threads(1)
     rows, asked = [], [of_run(path)] if path else networks(data, models, densities, image_size, warm_up)
     for model, network, dataset, images, labels in asked:
+        if collapsed:
+            collapse(network)
         row = measure(network, dataset, images, labels, steps, turns)
-        rows.append({"data": dataset.name, "model": model, **row})
+        rows.append({"data": dataset.name, "model": model, "collapsed": collapsed, **row})
         print(
             f"{model:9} density {row['density']:g}: open {row['open_share']:.2f}, work {row['work_share']:.2f}, "
             f"{row['masked_ms']:.1f} -> {row['sliced_ms']:.1f} ms a step, "

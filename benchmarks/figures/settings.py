@@ -1,0 +1,25 @@
+"""What in the pages looks measured and is not. Regular expressions of a page's text."""
+
+SETTINGS = (
+    # names and versions
+    r"arXiv [\d.]+",
+    r"(Python|OpenSSH|ExecuTorch|Gradle|AGP|Kotlin|NVFlare|Since|simulation|SuperLink \(extra `?flower`?,) \(?[\d.]+",
+    r"extra\s+, [\d.]+",
+    # what a command is told, or assumes
+    r"\bdensity\s+\d\.\d+(, \d\.\d+)*",
+    r"falls from 1 to [\d.]+",
+    r"\d+ Mbit/s with \d+ ms each way and \d+ % loss",
+    r"\(\s+, \d+ s\)",
+    r"\d+ epochs of",
+    r"speed 1 trains at 1e9 multiply-adds",
+    r"[\d,]+ images",
+    # formats
+    r"0x\w+ = \d+ bytes",
+    r"as 8 bytes",
+    # what is fetched, built or made: sizes that change with the packages
+    r"\d+ MB(, in about a minute| to fetch| once| \(arm64-v8a\)| \(x86_64\))",
+    r"root of \d+ MB",
+    r"no more than 40 MB",
+    # a tutorial's example
+    r"The faint digits were recognised in [\d.]+ % of the cases before, and in [\d.]+ % after",
+)
