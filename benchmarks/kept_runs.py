@@ -51,28 +51,46 @@ def named_data(data, count=None):
     return (data, name) if count is None else (subset(data, count), f"{name}, its first {count} training images")
 
 
-def subset(data, count):
-    """A folder with the first `count` training images of a parquet folder, and its whole test set."""
+def subset(data, count, tests=None):
+    """A folder with the first `count` training images of a parquet folder, and its test set, or the first `tests`."""
     from datasets import load_dataset
 
-    folder = RUNS / f"{Path(data).name}-{count}"
+    folder = RUNS / (f"{Path(data).name}-{count}" + ("" if tests is None else f"-{tests}"))
     if not folder.is_dir():
         aside = folder.with_name(f".{folder.name}")
-        for split in ("train", "test"):
-            files = sorted(str(path) for path in Path(data).rglob(f"{split}-*.parquet"))
-            if not files:
-                raise click.BadParameter(f"{data} has no {split}-*.parquet")
-            rows = load_dataset("parquet", data_files=files, split="train")
+        for split, first in (("train", count), ("test", tests)):
+            rows = load_dataset("parquet", data_files=split_files(data, split), split="train")
             (aside / "data").mkdir(parents=True, exist_ok=True)
-            rows = rows.select(range(count)) if split == "train" else rows
+            rows = rows if first is None else rows.select(range(first))
             rows.to_parquet(str(aside / "data" / f"{split}-00000-of-00001.parquet"))
         aside.rename(folder)
     return str(folder)
 
 
+def split_files(data, split):
+    """The files of a split of a parquet folder."""
+    files = sorted(str(path) for path in Path(data).rglob(f"{split}-*.parquet"))
+    if not files:
+        raise click.BadParameter(f"{data} has no {split}-*.parquet")
+    return files
+
+
+def count_images(data):
+    """How many a parquet folder holds: (for training, for tests)."""
+    from pyarrow import parquet
+
+    counts = [[parquet.ParquetFile(path).metadata.num_rows for path in split_files(data, s)] for s in ("train", "test")]
+    return tuple(map(sum, counts))
+
+
+def place(config):
+    """The folder of the run with a `TrainConfig`, which its options name."""
+    return RUNS / hashlib.sha256(config.to_json().encode()).hexdigest()[:16]
+
+
 def train(config, workers):
-    """Train a `TrainConfig` in a folder that its options name, or take up what is there: the rounds' rows."""
-    path = RUNS / hashlib.sha256(config.to_json().encode()).hexdigest()[:16]
+    """Train a `TrainConfig` in its folder, or take up what is there: the rounds' rows."""
+    path = place(config)
     if not (path / "model.safetensors").exists():
         options = {name: getattr(config, name) for name in TrainConfig.__dataclass_fields__}
         if path.exists():

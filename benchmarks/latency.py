@@ -122,7 +122,7 @@ def row(of, variant, engine, threads, position=0, reason=None):
         "noisy": False,
         "noise": None,
         "reason": reason,
-    }
+    } | ({} if variant.arm is None else {"arm": variant.arm})
 
 
 def add_best_dense(rows):
@@ -134,6 +134,15 @@ def add_best_dense(rows):
     for made in rows:
         if made["p50_ms"] is not None and made["threads"] in best:
             made["ratio_to_best_dense"] = made["p50_ms"] / best[made["threads"]]
+
+
+def kernel():
+    """Build the kernel where it is missing: (why there is none, or None; the file that this process and others use)."""
+    reason = ensure()
+    library = next(filter(None, map(find, KINDS)), None)
+    if library:  # the processes that time look there first: also when the sources change meanwhile
+        os.environ["FEDGATE_KERNELS"] = str(library.parent)
+    return reason, library
 
 
 def can_be_made(variant, engine):
@@ -175,13 +184,10 @@ def main(models, runtimes, roles, densities, threads, data, seconds, fresh, quic
     seconds = seconds or (3.0 if quick else 60.0)
     out, rows = console(), []
     facts = machine()
-    reason = ensure() if "skip" in roles else None
+    reason, library = kernel() if "skip" in roles else (None, None)
     if reason:
         out.print(f"no skip programs: {reason}", soft_wrap=True)
         roles = [role for role in roles if role != "skip"]
-    library = next(filter(None, map(find, KINDS)), None)
-    if library:  # the processes that time look there first: also when the sources change meanwhile
-        os.environ["FEDGATE_KERNELS"] = str(library.parent)
     common = {"cpu": facts["cpu"], "isa": KernelLibrary(library).isas[0] if library else None}
     out.print(", ".join(f"{key} {value}" for key, value in (facts | common).items()), soft_wrap=True)
     with Console(stderr=True).status("") as status:

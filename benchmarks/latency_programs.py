@@ -39,6 +39,7 @@ class Variant:
     role: of the row. kind: of the program, as a manifest calls it. body: its eval network. network: the gated or plain
     one it comes from. level: of a static program. timed: the levels to time it at, [None] for one that takes none.
     compare: a `Played` -> `Comparison`. work: (a `Played`, a level) -> (executed MACs, MACs that the masks ask for).
+    arm: which training it comes from, where there are several.
     """
 
     role: str
@@ -51,6 +52,7 @@ class Variant:
     level: int | None = None
     timed: tuple = (None,)
     kernel_layers: tuple = ()
+    arm: str | None = None
 
 
 @dataclass
@@ -123,10 +125,10 @@ def plain(of, role, density, network):
     return Variant(role, "dense", dense_network(network), network, [density], compare, lambda *_: (count, count))
 
 
-def static(of, reference, density):
-    """The network with the masks that its images open most often at a density."""
+def static(of, reference, density, kept=None):
+    """The network with fixed masks; kept: channels by gated layer, those that its images open most where None."""
     network, level = of.network, of.network.densities.index(density)
-    kept = most_opened(network, of.calibration, level)
+    kept = most_opened(network, of.calibration, level) if kept is None else kept
     masks = fixed_masks(network.layers, kept)
     expected = reference.run(of.images, level, masks)[0]
     count = int(macs.total(macs.executed(network.layers, masks))[0])

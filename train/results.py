@@ -34,7 +34,7 @@ def evaluate_run(path, workers=1, finetune_epochs=0, finetune_lr=None, progress=
     finally:
         engine.close()
     layers = make_network(directory.info).layers
-    clients = evaluation.client_accuracy(held)
+    clients, own = evaluation.client_accuracy(held), trained.client_accuracy(held)
     levels = []
     for i, density in enumerate(config.density):
         level = {
@@ -48,6 +48,7 @@ def evaluate_run(path, workers=1, finetune_epochs=0, finetune_lr=None, progress=
             "macs_executed": float(evaluation.executed[i].sum() / evaluation.images[i]),
             "mask_overlap": mean_overlap(evaluation.salience, i),
             "by_client": clients[i].tolist(),
+            "train_by_client": own[i].tolist(),
             "worst_decile": float(worst_decile(clients)[i]),
             "by_layer": by_layer(evaluation, layers, i, density),
         }

@@ -71,6 +71,14 @@ def test_fine_tuning_is_local_training_from_the_global_model(run, result):
                 by_class = accuracy(judged, i, data.test_images, data.test_labels, data)
                 expected = sum(share * by_class[label] for label, share in enumerate(shares))
                 assert level["finetuned"][when]["by_client"][client] == pytest.approx(expected, abs=0.01)
+    chosen = trained_images(parts, len(data.test_labels), directory.info.config.seed)
+    network = trained_network(directory)
+    for i, level in enumerate(result["levels"]):
+        by_class = accuracy(network, i, data.train_images[chosen], data.train_labels[chosen], data)
+        for client in (0, 7):
+            shares = np.bincount(data.train_labels[parts[client]], minlength=10) / len(parts[client])
+            expected = sum(share * by_class[label] for label, share in enumerate(shares))
+            assert level["train_by_client"][client] == pytest.approx(expected, abs=0.01)
     for level in result["levels"]:
         # digits has fewer test images of a class than are drawn at most, so both judge on all of them
         np.testing.assert_allclose(level["finetuned"]["before"]["by_client"], level["by_client"])
