@@ -64,14 +64,14 @@ def test_the_tables_name_nothing_that_no_page_has():
     assert not [row for row in (*SUBSTITUTES, *NOT_RUN) if not any(re.search(row[0], text) for text in texts)]
 
 
-def run_page(page: Path, folder: Path, monkeypatch_path: Path) -> list[str]:
-    """Run a page's blocks in `folder`; returns what failed. monkeypatch_path: where a changed source would lie."""
+def run_page(page: Path, folder: Path, source: Path) -> list[str]:
+    """Run a page's blocks in `folder`; returns what failed. source: where a changed copy of the package would lie."""
     environment, failed = ENVIRONMENT, []
     for block in blocks(page):
         if block.language == "python" and (name := re.match(r"# (\w+\.py)\n", block.text)):
             (folder / name[1]).write_text(block.text)
         elif block.language == "diff":
-            environment = ENVIRONMENT | {"PYTHONPATH": str(changed_source(monkeypatch_path, block.text))}
+            environment = ENVIRONMENT | {"PYTHONPATH": str(changed_source(source, block.text))}
         for command in block_commands(block):
             if reason_not_to_run(command):
                 continue
