@@ -51,7 +51,8 @@ def all_options() -> frozenset[str]:
 @functools.cache
 def script_options(script: str) -> frozenset[str]:
     """The options that a benchmark declares; read from its source, for importing it takes seconds."""
-    texts = (ROOT / script).read_text(), (ROOT / "benchmarks" / "common.py").read_text()
+    shared = ("common", "kept_runs", "result_file")  # modules with options that several scripts have
+    texts = (ROOT / script).read_text(), *((ROOT / "benchmarks" / f"{name}.py").read_text() for name in shared)
     return frozenset(re.findall(r"--[a-z][a-z-]*", " ".join(re.findall(r'"(--[^"]+)"', " ".join(texts)))))
 
 

@@ -4,6 +4,7 @@ import functools
 import re
 import shlex
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +89,15 @@ def command(page: Path, line: int, text: str) -> list[Command]:
     if program == "python" and words[1:] and words[1].startswith("benchmarks/"):
         return [Command(page, line, words[1], tuple(words[2:]), output)]
     return [Command(page, line, program, tuple(words[1:]), output)] if program in ("fedgate", "make", *SHELL) else []
+
+
+def benchmarks() -> dict[str, tuple[str, ...]]:
+    """The benchmarks that the pages show as commands: script -> its first command's words in front of its options."""
+    found: dict[str, tuple[str, ...]] = {}
+    for page in PAGES:
+        for script, words in re.findall(r"`python (benchmarks/\w+\.py)([^`\n]*)`", page.read_text()):
+            found.setdefault(script, tuple(takewhile(lambda word: not word.startswith("-"), words.split())))
+    return found
 
 
 def links(page: Path) -> list[str]:

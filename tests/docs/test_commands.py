@@ -4,6 +4,7 @@ Python blocks that begin with `# NAME.py` become that file; diffs are applied to
 follows them. README's commands run first: what they leave, `runs/first` and `first.fedgate`, the other pages use.
 """
 
+import json
 import os
 import re
 import shlex
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from emulation import MISSING
-from pages import PAGES, ROOT, Command, block_commands, blocks, commands
+from pages import PAGES, ROOT, Command, benchmarks, block_commands, blocks, commands
 
 # What is run in the place of what a reader has: (what stands in the command, what is run, why).
 SUBSTITUTES = (
@@ -54,8 +55,6 @@ def substituted(command: Command) -> str:
     text = f"{command.program} {shlex.join(command.words)}"
     for pattern, replacement, _ in SUBSTITUTES:
         text = re.sub(pattern, replacement, text)
-    if command.program.startswith("benchmarks/"):
-        text += "" if "--quick" in command.words else " --quick"
     return text
 
 
@@ -88,8 +87,6 @@ def argv(text: str) -> list[str]:
     program, *words = shlex.split(text)
     if program == "fedgate":
         return [sys.executable, "-m", "fedgate", *words]
-    if program.startswith("benchmarks/"):
-        return [sys.executable, str(ROOT / program), *words]
     return [sys.executable if program == "python" else program, *words]
 
 
@@ -118,6 +115,9 @@ def give_pictures(folder: Path) -> None:
     shutil.copy(folder / "pictures" / "8" / "8.png", folder / "cat.png")
 
 
+RUN = [page for page in PAGES if any(reason_not_to_run(command) is None for command in commands(page))]
+
+
 @pytest.fixture(scope="module")
 def after_readme(tmp_path_factory):
     """The folder in which README's commands have run, and what of them failed."""
@@ -130,7 +130,7 @@ def after_readme(tmp_path_factory):
 
 @pytest.mark.all
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+@pytest.mark.parametrize("page", RUN, ids=[str(page.relative_to(ROOT)) for page in RUN])
 def test_the_commands_of_a_page_run(page, after_readme, tmp_path):
     before, failed = after_readme
     if page != PAGES[0]:
@@ -144,3 +144,21 @@ def test_the_commands_of_a_page_run(page, after_readme, tmp_path):
             shutil.rmtree(folder / path, ignore_errors=True)
         failed = run_page(page, folder, tmp_path / "source")
     assert not failed, "\n".join(failed)
+
+
+# readme.py writes the pages: its test runs it with --check
+QUICK = {script: words for script, words in benchmarks().items() if script != "benchmarks/readme.py"}
+FOREIGN_TOOLS = {"arm": MISSING, "footprint": MISSING, "inner_loops": [] if shutil.which("llvm-mca") else ["llvm-mca"]}
+
+
+@pytest.mark.all
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("script", QUICK, ids=lambda script: Path(script).stem)
+def test_a_benchmark_runs(script, tmp_path):
+    """With --quick in the place of the words that take hours; that it knows those is tested in test_pages.py."""
+    if missing := FOREIGN_TOOLS.get(Path(script).stem):
+        pytest.skip(f"missing: {', '.join(missing)}")
+    command = [sys.executable, ROOT / script, *QUICK[script], "--quick", "--json", "rows.json"]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads((tmp_path / "rows.json").read_text())["rows"]

@@ -80,7 +80,7 @@ def until_redirect(line):
 
 def code_problems(code):
     """What is wrong in a piece of code in the text; it may leave words out (`...`) and name several (`a|b`)."""
-    code = code.replace("...", " ").strip()
+    code = code.replace("...", " ").strip().removeprefix("python ")
     words = code.split()
     options = [word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)]
     if code.startswith(("fedgate ", ".venv/bin/fedgate ")):
