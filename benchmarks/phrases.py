@@ -62,10 +62,14 @@ def places(phrase, text):
 
 
 def corrected(text, found):
-    """The text with every figure of some places as it should be."""
+    """The text with every figure of some places as it should be; columns of a listing keep their ends."""
     wrong = {figure for place in found for figure in place.wrong(text)}
     for start, end, right in sorted(wrong, reverse=True):
-        text = text[:start] + right + text[end:]
+        before = text[:start]
+        column = len(before) - len(before.rstrip(" "))
+        if column > 1:  # right-aligned, at least one space behind the column before
+            before = before.rstrip(" ") + " " * max(1, column + (end - start) - len(right))
+        text = before + right + text[end:]
     return text
 
 

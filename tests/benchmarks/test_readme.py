@@ -66,6 +66,13 @@ def test_a_figure_that_is_wrong_is_found_and_corrected(right, wrong):
     assert corrected(page, found) == PAGE
 
 
+def test_columns_of_a_listing_keep_their_ends():
+    listing = " litert   skip    99.4 %    0.036\n onnx     skip   100.0 %    0.044\n"
+    phrase = Phrase("litert skip {:.1f} % {:.3f} onnx skip {:.1f} % {:.3f}", (100.0, 0.036, 9.5, 10.044))
+    found = places(phrase, listing)
+    assert corrected(listing, found) == " litert   skip   100.0 %    0.036\n onnx     skip     9.5 %   10.044\n"
+
+
 def test_other_words_are_no_place_of_a_phrase():
     assert places(SPEED, PAGE.replace("eager", "lazy")) == []
     assert places(SPEED, PAGE.replace("bytes", "bytesize")) == []
