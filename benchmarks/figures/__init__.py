@@ -30,8 +30,10 @@ def of(*names):
 
 def where(rows, **facts):
     """The one row that has these facts."""
-    (row,) = (row for row in rows if all(row[key] == value for key, value in facts.items()))
-    return row
+    found = [row for row in rows if all(row[key] == value for key, value in facts.items())]
+    if len(found) != 1:
+        raise LookupError(f"{len(found)} rows have {facts}")
+    return found[0]
 
 
 def registered():

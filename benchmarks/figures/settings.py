@@ -3,13 +3,13 @@
 SETTINGS = (
     # names and versions
     r"arXiv [\d.]+",
-    r"(Python|OpenSSH|ExecuTorch|Gradle|AGP|Kotlin|NVFlare|Since|simulation|SuperLink \(extra `?flower`?,) \(?[\d.]+",
-    r"extra\s+, [\d.]+",
+    r"(Python|OpenSSH|ExecuTorch|Gradle|AGP|Kotlin|Since) [\d.]+",
+    r"(Ray simulation \(|extra\s+, )1\.41",  # Flower's
     # what a command is told, or assumes
     r"\bdensity\s+\d\.\d+(, \d\.\d+)*",
     r"falls from 1 to [\d.]+",
     r"\d+ Mbit/s with \d+ ms each way and \d+ % loss",
-    r"\(\s+, \d+ s\)",
+    r"\(\s+, \d+ s\)",  # an option's default
     r"\d+ epochs of",
     r"speed 1 trains at 1e9 multiply-adds",
     r"[\d,]+ images",

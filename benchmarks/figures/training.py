@@ -9,8 +9,8 @@ def communication(rows, longer):
         return where(rows, seed=seed, arm=arm, margin=0)
 
     lines, values = [], []
-    for seed, gated, rounds in ((0, of_arm(0, "gated-int4"), 30), (1, of_arm(1, "gated-int4", longer), 40)):
-        dense = of_arm(seed, "dense")
+    for seed, gated in ((0, of_arm(0, "gated-int4")), (1, of_arm(1, "gated-int4", longer))):
+        dense, rounds = of_arm(seed, "dense"), gated["rounds"] + gated["more_rounds"]
         lines.append(
             f"| {seed} | {{:.1f}} % after {{}} rounds, {{:.0f}} MB | as good after {{}} of {rounds}, {{:.0f}} MB "
             "| {:.2f} | {:.1f} % |"
