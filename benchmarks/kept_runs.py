@@ -1,5 +1,6 @@
 """Training runs that benchmarks start: kept below build/runs/ by their options, and taken up where they stopped."""
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -8,7 +9,9 @@ import click
 from common import REPOSITORY
 from result_file import json_option
 
+from fedgate.device_runtime.errors import FedgateError
 from fedgate.train.config import TrainConfig
+from fedgate.train.run_directory import RunDirectory
 from fedgate.train.session import run_training
 
 RUNS = REPOSITORY / "build" / "runs"
@@ -84,8 +87,17 @@ def count_images(data):
 
 
 def place(config):
-    """The folder of the run with a `TrainConfig`, which its options name."""
-    return RUNS / hashlib.sha256(config.to_json().encode()).hexdigest()[:16]
+    """The folder of the run with a `TrainConfig`: the one that is there, else a new one that its options name.
+
+    A run is also found when fedgate has got options since, which it then has at their defaults.
+    """
+    named = RUNS / hashlib.sha256(config.to_json().encode()).hexdigest()[:16]
+    if not named.exists():
+        for path in sorted(RUNS.glob("*/config.json")):
+            with contextlib.suppress(FedgateError):  # of another version, or no run at all
+                if RunDirectory.open(path.parent).info.config == config:
+                    return path.parent
+    return named
 
 
 def train(config, workers):

@@ -13,6 +13,8 @@ SETTINGS = (
     r"\d+ epochs of",
     r"speed 1 trains at 1e9 multiply-adds",
     r"[\d,]+ images",
+    # what others report
+    r"The paper reports \d+ % fewer bytes",
     # formats
     r"0x\w+ = \d+ bytes",
     r"as 8 bytes",

@@ -14,6 +14,7 @@ from fedgate.train.config import TrainConfig
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
+import kept_runs  # noqa: E402
 import paper  # noqa: E402
 import paper_groups  # noqa: E402
 from paper_answers import byte_lines, byte_rows, front, gap_row, over_seeds  # noqa: E402
@@ -87,6 +88,19 @@ def test_the_sizes_of_a_budget_stay_when_it_is_asked_again(tmp_path, monkeypatch
     assert paper_groups.kept_choice(["cifar10", 60.0], lambda: first) == first
     assert paper_groups.kept_choice(["cifar10", 60.0], lambda: pytest.fail("measured again")) == first
     assert paper_groups.kept_choice(["cifar10", 30.0], lambda: (8, [])) == (8, [])
+
+
+def test_a_kept_run_is_found_when_fedgate_has_got_an_option_since(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_runs, "RUNS", tmp_path)
+    config = TrainConfig(rounds=1, clients=2, local_epochs=1)
+    rounds = kept_runs.train(config, workers=1)
+    before = kept_runs.place(config)
+    stored = json.loads((before / "config.json").read_text())
+    del stored["config"]["deadline"]
+    (before / "config.json").write_text(json.dumps(stored))
+    earlier = before.rename(tmp_path / "named-by-fewer-options")
+    assert kept_runs.place(config) == earlier and kept_runs.train(config, workers=1) == rounds
+    assert kept_runs.place(TrainConfig(rounds=2, clients=2, local_epochs=1)) not in (before, earlier)
 
 
 def test_the_gap_of_each_client():

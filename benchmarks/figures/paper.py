@@ -1,0 +1,58 @@
+"""Phrases about the paper's questions: accuracy against MACs, over-fitting, bytes."""
+
+from . import of, where
+
+NETWORKS = {
+    "dense": "dense",
+    "paper": "`paper` gates",
+    "fbs": "`fbs` gates",
+    "slim": "slim",
+    "slim-scale": "slim with a scale",
+}
+
+
+def spread(rows, key, factor=100):
+    """Mean, lowest and highest over the seeds."""
+    values = [factor * row[key] for row in rows]
+    return sum(values) / len(values), min(values), max(values)
+
+
+def by_arm(rows, part):
+    """arm -> its rows of a part, one a seed."""
+    found = {}
+    for row in rows:
+        if row["part"] == part:
+            found.setdefault(row["arm"], []).append(row)
+    return found
+
+
+@of("paper-c")
+def central(rows):
+    arms, gaps = by_arm(rows, "c"), by_arm(rows, "a")
+    dense = arms["dense"][0]["macs"]
+    heads = "| network | density | MACs of dense | accuracy, % | its `static` network, % | mask overlap "
+    heads += "| train - test, points |"
+    lines, values = [], []
+    for arm, found in arms.items():
+        first = found[0]
+        line = f"| {NETWORKS[first['kind']]} | {'' if first['kind'] == 'dense' else format(first['density'], 'g')} "
+        line += "| {:.0f} % | {:.1f} ({:.1f} to {:.1f}) | "
+        values += [100 * first["macs"] / dense, *spread(found, "accuracy")]
+        if first["static_accuracy"] is not None:
+            line += "{:.1f} ({:.1f} to {:.1f}) | {:.2f} | "
+            values += [*spread(found, "static_accuracy"), spread(found, "mask_overlap", 1)[0]]
+        else:
+            line += "| | "
+        lines.append(line + "{:.1f} ({:.1f} to {:.1f}) |")
+        values += spread(gaps[arm], "gap")
+    yield "\n".join([heads, "|---|---|---|---|---|---|---|", *lines]), *values
+    widest = max(high - low for _, low, high in (spread(found, "accuracy") for found in arms.values()))
+    yield "Two seeds of one network differ by up to {:.1f} points", widest
+
+
+@of("communication-longer", "communication")
+def bytes_of_gates(longer, rows):
+    coded = [where(rows, seed=seed, arm="dense-int4", margin=0)["bytes"] for seed in (0, 1)]
+    gated = [where(found, seed=seed, arm="gated-int4", margin=0)["bytes"] for seed, found in ((0, rows), (1, longer))]
+    more = [own / dense for own, dense in zip(gated, coded, strict=True)]
+    yield "by the same codec gates needed {:.1f} and {:.1f} times the bytes of a dense network", *more
