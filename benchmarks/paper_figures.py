@@ -28,7 +28,7 @@ def gap_plot(rows):
         axes.plot([100 * row["gap"] for row in mine], [place] * len(mine), "o", color=COLOURS[0])
         for row in mine:
             clients = [100 * row[f"client_gap_{end}"] for end in ("low", "high")]
-            axes.plot(clients, [place] * 2, color=MUTED, linewidth=0.9)
+            axes.plot(clients, [place] * 2, color=MUTED, linewidth=0.9, zorder=1)
     told = "; ".join(f"{arm}: {100 * v['gap'][0]:.1f}" for arm, v in over_seeds(rows, "gap").items())
     return Plot(
         "paper-gap",

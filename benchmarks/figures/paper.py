@@ -56,3 +56,37 @@ def bytes_of_gates(longer, rows):
     gated = [where(found, seed=seed, arm="gated-int4", margin=0)["bytes"] for seed, found in ((0, rows), (1, longer))]
     more = [own / dense for own, dense in zip(gated, coded, strict=True)]
     yield "by the same codec gates needed {:.1f} and {:.1f} times the bytes of a dense network", *more
+
+
+@of("paper-digits")
+def federations(rows):
+    seeds = sorted({row["seed"] for row in rows})
+    heads = (
+        "| federation | accuracy, % | rounds | bytes, to dense FedAvg's | train - test, points | largest of a client |"
+    )
+    lines, values, gaps = [], [], by_arm(rows, "a")
+    for arm, found in by_arm([row for row in rows if row.get("margin") == 2], "b").items():
+        line = f"| {arm} | " + " and ".join(["{:.1f}"] * len(seeds)) + " | "
+        values += [100 * row["final_accuracy"] for row in found]
+        for key, figure in (("rounds_to_target", "{}"), ("ratio_to_dense", "{:.2f}")):
+            there = [row[key] for row in found if row[key] is not None]
+            line += " and ".join(figure if row[key] is not None else "never" for row in found) + " | "
+            values += there
+        if arm in gaps:
+            line += " and ".join(["{:.1f}"] * len(seeds)) + " | " + " and ".join(["{:.1f}"] * len(seeds)) + " |"
+            values += [100 * row[key] for key in ("gap", "client_gap_high") for row in gaps[arm]]
+        else:
+            line += "| |"
+        lines.append(line)
+    yield "\n".join([heads, "|---|---|---|---|---|---|", *lines]), *values
+    own = {(row["algorithm"], row["sends"], row["seed"]): row["bytes"] for row in rows if row.get("margin") == 2}
+    salient = [
+        own[algorithm, "gated, salient upload", seed] / own[algorithm, "dense", seed]
+        for algorithm in ("fedavg", "fedprox", "fednova", "scaffold")
+        for seed in seeds
+    ]
+    yield (
+        "with salient uploads gates needed {:.2f} to {:.2f} of the bytes of the dense network by the same algorithm",
+        min(salient),
+        max(salient),
+    )
