@@ -9,7 +9,6 @@ used by none.
     python benchmarks/readme.py
 """
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -43,7 +42,7 @@ def all_phrases():
 def with_commands(text):
     """A page with the command of every result in its table of commands, if it has one."""
     lines = [
-        f"| [{path.stem}](../benchmarks/results/{path.name}) | `{json.loads(path.read_text())['command']}` |\n"
+        f"| [{path.stem}](../benchmarks/results/{path.name}) | `{read_result(path)[0]['command']}` |\n"
         for path in sorted(RESULTS.glob("*.json"))
     ]
     return COMMANDS.sub(lambda match: match[1] + "".join(lines), text)

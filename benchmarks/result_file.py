@@ -1,10 +1,10 @@
-"""The JSON file that a benchmark writes: what was measured, by which command, on what machine, with which versions.
+"""The JSON file that a benchmark writes: a list of flat rows, each with its command, machine and versions.
 
-    {"command": "python benchmarks/levels.py --data PATH/TO/cifar10 --rounds 20", "machine": {"cpu": "AMD EPYC", ...},
-     "versions": {"python": "CPython 3.11.7", ...}, "rows": [{"density": 0.25, ...}, ...]}
+    [{"density": 0.25, ..., "command": "python benchmarks/levels.py --data PATH/TO/cifar10 --rounds 20",
+      "machine": "AMD EPYC, 2 cores, x86_64, AVX2, Linux", "versions": "CPython 3.11.7, torch 2.13.0+cpu, ..."}, ...]
 
-The rows are flat. Nothing tells when it was measured, or names a folder of the machine: files in benchmarks/results/
-are compared and kept. README and docs/ take their figures from those (readme.py).
+Nothing tells when it was measured, or names a folder of the machine: files in benchmarks/results/ are compared and
+kept. README and docs/ take their figures from those (readme.py).
 """
 
 import importlib.metadata
@@ -18,11 +18,10 @@ import click
 from fedgate.device_runtime.machine import machine_info
 
 RESULTS = Path(__file__).with_name("results")
-MACHINE = ("cpu", "cores", "architecture")  # of `machine_info`: what does not change from run to run
 PACKAGES = ("torch", "executorch", "ai-edge-litert", "tflite-runtime", "onnxruntime", "flwr", "numpy")
 
 json_option = click.option(
-    "--json", "json_path", type=click.Path(dir_okay=False), help="Write the rows here, with command and machine."
+    "--json", "json_path", type=click.Path(dir_okay=False), help="Write the rows here, as a list."
 )
 
 
@@ -30,13 +29,14 @@ def write_result(path, rows):
     """Write the rows of the command that runs now; nothing where `path` is None. rows: flat dicts."""
     if path is None:
         return
-    result = {"command": typed(sys.argv), "machine": machine_facts(), "versions": versions(), "rows": rows}
-    Path(path).write_text(json.dumps(result, indent=1) + "\n")
+    facts = {"command": typed(sys.argv), "machine": machine_facts(), "versions": versions()}
+    lines = [json.dumps(row | facts) for row in rows]
+    Path(path).write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 
 def read_result(path):
     """The rows of a file that `write_result` wrote."""
-    return json.loads(Path(path).read_text())["rows"]
+    return json.loads(Path(path).read_text())
 
 
 def typed(words):
@@ -57,20 +57,20 @@ def nameless(word):
 
 
 def machine_facts():
-    """What a figure may depend on; vectors: the widest that PyTorch uses here."""
+    """What a figure may depend on, with the widest vectors that PyTorch uses here."""
     import torch  # not at the top: readers of results need none
 
     info = machine_info()
     vectors = torch.backends.cpu.get_cpu_capability()
-    return {key: info[key] for key in MACHINE} | {"vectors": vectors, "system": info["system"].split()[0]}
+    return f"{info['cpu']}, {info['cores']} cores, {info['architecture']}, {vectors}, {info['system'].split()[0]}"
 
 
 def versions():
     """Python and the packages that compute, those that are installed."""
-    found = {"python": machine_info()["python"]}
+    found = [machine_info()["python"]]
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return ", ".join(found)

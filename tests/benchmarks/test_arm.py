@@ -60,7 +60,7 @@ def two_runs(tmp_path_factory):
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "synthetic" in done.stdout
-        runs.append({row["role"]: row for row in json.loads(path.read_text())["rows"]})
+        runs.append({row["role"]: row for row in json.loads(path.read_text())})
     return runs
 
 

@@ -17,6 +17,6 @@ def test_rows(tmp_path):
     options = ["--quick", "--engine", "litert", "--images", "40", "--json", str(tmp_path / "rows.json")]
     done = CliRunner().invoke(finetune.main, options, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
     assert row["after"] > row["before"] and row["largest_difference"] < 1e-4
     assert row["same_masks"] > 0.99 and row["train_images"] == 80

@@ -160,7 +160,7 @@ def test_all_questions_on_digits(tmp_path, need_kernel):
     command = [sys.executable, BENCHMARKS / "paper.py", "--quick", "--json", tmp_path / "rows.json"]
     done = subprocess.run([*command, "--figures", tmp_path / "figures"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "rows.json").read_text())
     of = {part: [row for row in rows if row["part"] == part] for part in "abcd"}
     assert {row["arm"] for row in of["b"]} == {arm.name for arm in federated_arms(0.5)}
     central = {arm.name for arm in central_arms(*CNN, (0.5, 1.0))}

@@ -46,7 +46,7 @@ def test_rows(tmp_path):
     options = ["--train-images", "400", "--test-images", "100", "--rounds", "1", "--members", "2", "--json", str(out)]
     done = CliRunner().invoke(personal.main, options, catch_exceptions=False)
     assert done.exit_code == 0 and "static, own" in done.output
-    rows = json.loads(out.read_text())["rows"]
+    rows = json.loads(out.read_text())
     assert {(row["classes"], row["network"], row["local_epochs"]) for row in rows} == {
         (classes, network, epochs)
         for classes in (2, 3)

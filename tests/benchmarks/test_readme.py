@@ -36,13 +36,12 @@ def test_pages_have_the_figures_of_the_results():
 @pytest.mark.parametrize("path", sorted((BENCHMARKS / "results").glob("*.json")), ids=lambda path: path.stem)
 def test_a_result_tells_command_and_machine_and_no_date_or_folder(path):
     text = path.read_text()
-    result = json.loads(text)
-    assert list(result) == ["command", "machine", "versions", "rows"]
-    assert result["machine"].keys() >= {"cpu", "cores", "vectors"} and "python" in result["versions"] and result["rows"]
-    assert text == json.dumps(result, indent=1) + "\n"
+    rows = json.loads(text)
+    assert rows and all(list(row)[-3:] == ["command", "machine", "versions"] for row in rows)
+    (command,) = {row["command"] for row in rows}
     assert not re.search(r"\d{4}-\d\d-\d\d|\d\d:\d\d", text)
     assert not re.search(r"(?<!PATH)(?<!TO)(?<![\w.])/\w+/\w", text), "it names a folder of a machine"
-    python, script, *words = result["command"].split()
+    python, script, *words = command.split()
     assert python == "python" and path.stem.startswith(Path(script).stem)
     known = "".join((REPOSITORY / name).read_text() for name in (script, "benchmarks/kept_runs.py"))
     for word in words:

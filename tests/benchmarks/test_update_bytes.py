@@ -15,7 +15,7 @@ def test_resnet32_by_codec(tmp_path):
         [sys.executable, SCRIPT, "--quick", "--json", tmp_path / "rows.json"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    rows = {(row["upload"], row["codec"]): row for row in json.loads((tmp_path / "rows.json").read_text())["rows"]}
+    rows = {(row["upload"], row["codec"]): row for row in json.loads((tmp_path / "rows.json").read_text())}
     dense = rows["full", "fp32"]["bytes"] / rows["full", "fp32"]["ratio_to_dense_fp32"]
     statistics = 2 * (16 + 10 * 16 + 10 * 32 + 10 * 64)  # running means and variances beside the 464,154
     assert dense == pytest.approx(4 * (464_154 + statistics), rel=2e-3)
