@@ -30,7 +30,8 @@ def latency_rows(trained, accuracy_rows, seconds, runtimes=ENGINES):
         for engine in runtimes:
             usable = [variant for variant in variants if can_be_made(variant, engine)]
             found = measured(of, lower_all(of, usable, engine, False, status), engine, 1, seconds, status)
-            rows += with_front([{"part": "d"} | row | worth.get((row["arm"], row["role"]), {}) for row in found])
+            told = [row | {"timed_rounds": row["rounds"]} | worth.get((row["arm"], row["role"]), {}) for row in found]
+            rows += with_front([{"part": "d"} | row for row in told])
     return rows
 
 

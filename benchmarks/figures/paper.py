@@ -90,3 +90,34 @@ def federations(rows):
         min(salient),
         max(salient),
     )
+
+
+@of("paper-digits-d")
+def latency(rows):
+    rows = [row for row in rows if row["part"] == "d"]
+    runtimes = ("litert", "executorch", "onnx")
+    lines, values = [], []
+    for first in (row for row in rows if row["runtime"] == runtimes[0]):
+        kind, _, density = first["arm"].partition(" ")
+        name = NETWORKS[kind] + (f", `{first['role']}`" if kind in ("paper", "fbs") else "")
+        line = f"| {name} | {density} | {{:.1f}} ({{:.1f}} to {{:.1f}}) | {{:.0f}} % |"
+        values += [100 * first[key] for key in ("accuracy", "accuracy_low", "accuracy_high")]
+        values.append(100 * first["executed_macs"] / first["dense_macs"])
+        for runtime in runtimes:
+            row = where(rows, runtime=runtime, arm=first["arm"], role=first["role"])
+            line += " {:.2f} |"
+            values.append(row["ratio_to_dense"])
+        lines.append(line)
+    heads = "| network | density | accuracy, % | MACs executed | LiteRT | ExecuTorch | ONNX Runtime |"
+    yield "\n".join([heads, "|---|---|---|---|---|---|---|", *lines]), *values
+
+
+@of("paper-a")
+def over_fitting(rows):
+    dense, gated = (where(rows, seed=0, kind=kind) for kind in ("dense", "paper"))
+    yield (
+        "the gap of the dense network is {:.1f} points, and {:.1f} with gates at density 0.5; by client {:.1f} to "
+        "{:.1f} and {:.1f} to {:.1f}",
+        *(100 * row["gap"] for row in (dense, gated)),
+        *(100 * row[key] for row in (dense, gated) for key in ("client_gap_low", "client_gap_high")),
+    )
