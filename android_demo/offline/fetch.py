@@ -71,7 +71,7 @@ def _fetch(package: Package, work: Path) -> None:
         with tarfile.open(file) as tar:
             wanted = re.compile(re.escape(package.archive) or package.wanted)
             found = [member for member in tar.getmembers() if member.isfile() and wanted.fullmatch(member.name)]
-            tar.extractall(work, found, filter="data")
+            tar.extractall(work, found)  # no filter: Debian 12's Python has none, and the archive is the pinned one
     if package.archive:
         with zipfile.ZipFile(work / package.archive) as archive:
             archive.extractall(work, [name for name in archive.namelist() if re.fullmatch(package.wanted, name)])
