@@ -24,7 +24,7 @@ def as_shown(default):
 def test_every_option_has_a_field_and_its_help_the_default():
     fields = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     options = {option.name: option for option in train.params}
-    here = {"config", "preset", "print_config", "out", "resume", "workers", "quiet"}
+    here = {"config", "preset", "print_config", "out", "resume", "until", "workers", "quiet"}
     here |= {"superlink", "ca", "insecure", "node_patience", "node_timeout"}
     assert set(fields) == set(options) - here
     for name, default in fields.items():
