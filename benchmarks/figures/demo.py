@@ -1,4 +1,4 @@
-"""The demo's closing table."""
+"""The demo's closing table, and how long a newcomer waits for one."""
 
 from . import of
 
@@ -15,3 +15,13 @@ def demo(rows):
             lines.append(f"{row['training']} training sent {{:.1f}} MB up and {{:.1f}} MB down")
             values += [row["mb_up"], row["mb_down"]]
     yield "\n".join(lines), *values
+
+
+@of("newcomer")
+def newcomer(rows):
+    minutes = {row["step"]: row["seconds"] / 60 for row in rows}
+    yield (
+        "took {:.0f} minutes, {:.0f} of them for installing",
+        sum(minutes.values()),
+        minutes["clone"] + minutes["setup"],
+    )
