@@ -49,17 +49,20 @@ def run_training(out, resume, workers=1, quiet=False, options=None, superlink=No
         info = describe_run(config, data)
         make_network(info, tensors=base_tensors(info))  # a model that cannot be built leaves no run behind
         directory = RunDirectory.create(out, info)
-    again = f"continue with: fedgate train --resume {directory.path}"
     try:
         with Run(directory, data, parts, workers, superlink) as run:
             follow(run, quiet, directory, not resume, until)
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"interrupted; {again}") from error
+        raise KeyboardInterrupt(f"interrupted; {how_to_continue(directory)}") from error
     except OSError as error:  # the disk is full, most often
         raise FedgateError(
-            f"cannot write in {directory.path}: {error.strerror or error}; when it can, {again}"
+            f"cannot write in {directory.path}: {error.strerror or error}; when it can, {how_to_continue(directory)}"
         ) from error
     return directory.path
+
+
+def how_to_continue(directory):
+    return f"continue with: fedgate train --resume {directory.path}"
 
 
 def follow(run, quiet, directory, show_partition, until=None):
@@ -82,8 +85,7 @@ def follow(run, quiet, directory, show_partition, until=None):
     board.close()
     if run.state.round < run.config.rounds:
         console.print(
-            f"stopped after round {run.state.round} of {run.config.rounds}; "
-            f"continue with: fedgate train --resume {directory.path}",
+            f"stopped after round {run.state.round} of {run.config.rounds}; {how_to_continue(directory)}",
             highlight=False,
             soft_wrap=True,
         )
