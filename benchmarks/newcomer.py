@@ -37,6 +37,7 @@ ROOT = Path(__file__).parents[1]
 @json_option
 def main(data, classes, each, quick, json_path):
     """Time a newcomer's way from a clone to a table of their own bundle."""
+    each = 20 if quick else each
     rows = []
     with tempfile.TemporaryDirectory(prefix="fedgate-newcomer-") as top:
         top = Path(top)
@@ -45,7 +46,7 @@ def main(data, classes, each, quick, json_path):
         cache = os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip"))
         environment = os.environ | {"XDG_CACHE_HOME": str(top / "cache"), "PIP_CACHE_DIR": cache}
         if quick:
-            write_pictures(top / "photos", data, classes, 20)
+            write_pictures(top / "photos", data, classes, each)
             command = [sys.executable, "-m", "fedgate", "demo", "--data", "photos", "--rounds", "1"]
             rows.append(step("demo", command, top, environment))
         else:
@@ -54,7 +55,7 @@ def main(data, classes, each, quick, json_path):
             rows.append(step("setup", ["make", "setup"], clone, environment))
             rows.append(step("demo", ["make", "demo", "DATA=photos"], clone, environment))
     for row in rows:
-        row |= {"pictures": classes * (20 if quick else each), "classes": classes}
+        row |= {"pictures": classes * each, "classes": classes}
     made = table("step", "seconds", "CPU seconds", "load", right=3)
     for row in rows:
         made.add_row(row["step"], *(f"{row[key]:.1f}" for key in ("seconds", "cpu_seconds", "load")))

@@ -34,12 +34,7 @@ def byte_rows(arm, seed, rounds, dense):
     """Question b, a row a margin; rounds, dense: the round rows of the run and of dense FedAvg with the same seed."""
     algorithm, _, rest = arm.name.partition(", ")
     facts = {"part": "b", "arm": arm.name, "algorithm": algorithm, "sends": rest, "density": arm.density}
-    return [facts | found for found in map(renamed, summarise(arm.name, seed, rounds, dense, MARGINS))]
-
-
-def renamed(row):
-    """A row of communication.py without the names that the rows here have for the same."""
-    return {key: value for key, value in row.items() if key != "arm"}
+    return [facts | found for found in summarise(arm.name, seed, rounds, dense, MARGINS)]
 
 
 def accuracy_row(arm, seed, evaluated, static):

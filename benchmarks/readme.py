@@ -39,18 +39,17 @@ def all_phrases():
     return found, [*wrong, *(f"benchmarks/results/{name}.json: no page takes a figure from it" for name in unused)]
 
 
-def with_commands(text):
-    """A page with the command of every result in its table of commands, if it has one."""
-    lines = [
+def command_lines():
+    """The table of commands: a line for each result."""
+    return "".join(
         f"| [{path.stem}](../benchmarks/results/{path.name}) | `{read_result(path)[0]['command']}` |\n"
         for path in sorted(RESULTS.glob("*.json"))
-    ]
-    return COMMANDS.sub(lambda match: match[1] + "".join(lines), text)
+    )
 
 
 def compare(pages, phrases):
     """(corrected pages, [what is wrong]); pages: path -> text; phrases: [(names of results, Phrase)]."""
-    wrong, better = [], {}
+    wrong, better, lines = [], {}, command_lines()
     stands = {name: [(source, phrase, place) for source, phrase in phrases for place in places(phrase, text)]
               for name, text in pages.items()}  # fmt: skip
     for source, phrase in phrases:
@@ -62,8 +61,9 @@ def compare(pages, phrases):
             if place.wrong(text):
                 said = re.sub(r"\s+", " ", text[slice(*place.span)])
                 wrong.append(f"{name} says '{said}'; {source} has '{phrase}'")
-        better[name] = with_commands(corrected(text, [place for *_, place in there]))
-        if with_commands(text) != text:
+        figured = corrected(text, [place for *_, place in there])
+        better[name] = COMMANDS.sub(lambda match: match[1] + lines, figured)
+        if any(match[0] != match[1] + lines for match in COMMANDS.finditer(text)):
             wrong.append(f"{name}: the table of commands is not that of the results")
         for line, figure, whole in unsourced(text, [place for *_, place in there], SETTINGS):
             wrong.append(f"{name}:{line}: {figure} has no source: {whole[:100]}")
