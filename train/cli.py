@@ -78,6 +78,7 @@ def floats(ctx, param, value):
 )
 @click.option("--width", type=float, help="Channels of a slim network, as a fraction.  [1.0]")
 @click.option("--gate", help="paper, fbs, scale (closes no channel) or none (no gates: the dense network).  [paper]")
+@click.option("--gated", help="Convolutions with a gate: all, or hidden: those alone that feed no residual add.  [all]")
 @click.option(
     "--density",
     callback=floats,

@@ -28,6 +28,7 @@ class TrainConfig:
     model: str = "cnn"
     width: float = 1.0
     gate: str = "paper"
+    gated: str = "all"
     density: tuple[float, ...] = (0.5,)
     density_schedule: float = 0.5
     capacity: str | None = None

@@ -4,12 +4,13 @@ from fedgate.device_runtime.codec import CODECS
 from fedgate.device_runtime.errors import UsageError, choose
 
 from .clocks import parse_rate, parse_spread
-from .gates import check_gate
+from .gates import GATED, check_gate
 from .strategies import ALGORITHMS, ROBUST, SERVER_OPTIMIZERS
 from .tails import TRAINABLE
 
 # field -> what an error calls it, and its known values
 NAMES = {
+    "gated": ("set of gated convolutions", GATED),
     "trainable": ("trainable part", TRAINABLE),
     "lr_schedule": ("learning-rate schedule", ("cosine", "constant", "exponential")),
     "algorithm": ("algorithm", ALGORITHMS),
@@ -73,6 +74,8 @@ def check_idle(config):
     def given(name):
         return getattr(config, name) != getattr(type(config), name)
 
+    if given("gated") and config.gate == "none":
+        raise UsageError("--gated is of networks with gates, and the gate is none")
     if given("upload_share") and config.upload == "full":
         raise UsageError("--upload-share is of --upload salient, and this is a run with --upload full")
     if given("lr_decay") and config.lr_schedule != "exponential":

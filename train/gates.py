@@ -26,6 +26,11 @@ GATES = {
     "scale": "every channel open, g only scales: the control that shows what the choice is worth",
     "none": "no gates: the dense network",
 }
+# name -> which of the convolutions that can have a gate get one
+GATED = {
+    "all": "each",
+    "hidden": "those alone whose channels another layer reads: what a residual stream holds stays whole",
+}
 FBS_PENALTY = 1e-8  # lambda of the L1 term (FBS, section 3.4)
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from fedgate.device_runtime.errors import FedgateError, UsageError
+from fedgate.device_runtime.errors import FedgateError, UsageError, choose
 from fedgate.device_runtime.macs import Layer
 
-from .gates import FBS_PENALTY, check_gate
+from .gates import FBS_PENALTY, GATED, check_gate
 from .graph import closers, is_conv, is_norm, module_of, trace, ungated_convs
 from .models import build
 from .units import make_unit
@@ -71,25 +71,28 @@ class GatedNetwork(nn.Module):
         return FBS_PENALTY * sum(gate.g.sum() for name, gate in self.gates.items() if name not in self.frozen)
 
 
-def gate_network(module, shape, gate="paper", densities=(0.5,)):
+def gate_network(module, shape, gate="paper", densities=(0.5,), gated="all"):
     """Return the gated network of a plain one, which is left as it is.
 
     module: convolutions, batch norms, ReLUs, poolings, residual adds and linear layers; traced by torch.fx.
-    shape: of one image, (C, H, W). densities: the kept fraction of each level. Stems (convolutions that read the
-    image) and 1x1 projection shortcuts keep all their channels.
+    shape: of one image, (C, H, W). densities: the kept fraction of each level. gated: one of `gates.GATED`. Stems
+    (convolutions that read the image) and 1x1 projection shortcuts keep all their channels in any case.
     Raises `UsageError` that names the layer which cannot be gated.
     """
     check_gate(gate, densities)
+    choose("set of gated convolutions", gated, GATED)
     traced = trace(copy.deepcopy(module))
     shapes = output_shapes(traced, shape)
     convs = [node for node in traced.graph.nodes if is_conv(node)]
-    gated = {node.target for node in convs} - ungated_convs(traced.graph) if gate != "none" else set()
-    if gate != "none" and not gated:
+    names = {node.target for node in convs} - ungated_convs(traced.graph) if gate != "none" else set()
+    if gated == "hidden":
+        names &= read_by_layers(traced.graph, widths(convs, names), shapes)
+    if gate != "none" and not names:
         raise UsageError(f"{type(module).__name__} has no convolution to gate: only a stem or shortcuts")
-    layers = describe(traced.graph, shapes, gated, gate)
+    layers = describe(traced.graph, shapes, names, gate)
     for node in convs:
         norm = next((user for user in node.users if is_norm(user)), None)
-        unit = make_unit(module_of(node), norm and module_of(norm), gate, densities, node.target in gated)
+        unit = make_unit(module_of(node), norm and module_of(norm), gate, densities, node.target in names)
         if norm is not None:
             norm.replace_all_uses_with(node)
             traced.graph.erase_node(norm)
@@ -121,10 +124,22 @@ def output_shapes(traced, shape):
     return shapes
 
 
+def widths(convs, names):
+    """C_out of the named ones of some convolution nodes, by name."""
+    return {node.target: module_of(node).out_channels for node in convs if node.target in names}
+
+
+def read_by_layers(graph, gated, shapes):
+    """Names of the gated convolutions whose channels a layer reads through their mask (see `closers`)."""
+    closer = closers(graph, gated, shapes)
+    layers = (node for node in graph.nodes if isinstance(module_of(node), (nn.Conv2d, nn.Linear)))
+    return {closer[node.args[0]] for node in layers}
+
+
 def describe(graph, shapes, gated, gate):
     """The layers of a traced network in the order of computation, with the masks that govern them."""
     convs = [node for node in graph.nodes if is_conv(node)]
-    closer = closers(graph, {n.target: module_of(n).out_channels for n in convs if n.target in gated}, shapes)
+    closer = closers(graph, widths(convs, gated), shapes)
     layers = []
     for node in graph.nodes:
         module = module_of(node)
@@ -152,9 +167,9 @@ def describe(graph, shapes, gated, gate):
     return layers
 
 
-def build_network(model, gate, densities, classes, shape, width=1.0):
+def build_network(model, gate, densities, classes, shape, width=1.0, gated="all"):
     """The gated network of a registered model: the plain one is its only description."""
-    return gate_network(build(model, classes, shape, width), shape, gate, densities)
+    return gate_network(build(model, classes, shape, width), shape, gate, densities, gated)
 
 
 def parameter_axes(network):
