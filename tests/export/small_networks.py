@@ -64,6 +64,8 @@ NETWORKS = {
     "projection": Projection,
     # PyTorch 2.13's gradient of a strided 1x1 filter over 6 channels, channels last, writes where it should not
     "projection of 8": lambda: Projection(8),
+    "residual, hidden": Residual,
+    "projection of 8, hidden": lambda: Projection(8),
     "signed": Signed,
     # feature i of the linear layer belongs to channel i // 16
     "flatten": lambda: chain(
@@ -94,7 +96,8 @@ NETWORKS = {
 def small_network(name, densities, gate="paper", seed=0):
     """A gated network of `NETWORKS`; norms and predictors are drawn, each level's norms differently."""
     torch.manual_seed(seed)
-    network = gate_network(NETWORKS[name](), SHAPE, gate, densities)
+    gated = "hidden" if name.endswith("hidden") else "all"
+    network = gate_network(NETWORKS[name](), SHAPE, gate, densities, gated)
     for unit in network.units.values():
         for i, norm in enumerate(unit.norms):
             norm.weight.uniform_(0.5, 2.0).mul_(torch.randn_like(norm.weight).sign())

@@ -100,6 +100,7 @@ CASES = [
     pytest.param("average pooling", "last-stage", "paper", {"adaptive_gradient": False}, marks=LONG),
     pytest.param("no norm", "last-stage", "paper", {"weight_decay": 0.1}, marks=LONG),
     ("flatten", "head", "paper", {}),
+    pytest.param("projection of 8, hidden", "last-stage", "paper", {}, marks=LONG),
     pytest.param("two linear layers", "head", "paper", {}, marks=LONG),
 ]
 

@@ -58,6 +58,16 @@ def test_all_convolutions_are_gated_but_stems_and_projections(model):
 
 
 @pytest.mark.parametrize("model", list(MODELS))
+def test_hidden_gates_leave_residual_streams_whole(model):
+    network = build_network(model, "paper", (0.5,), 10, SHAPES[model], gated="hidden")
+    everywhere = build_network(model, "paper", (0.5,), 10, SHAPES[model])
+    blocks = any(name.endswith("conv2") for name in network.units)
+    assert list(network.gates) == [name for name in everywhere.gates if name.endswith("conv1") or not blocks]
+    share = macs.total(macs.nominal(network.layers, 0.5)) / macs.total(macs.dense(network.layers))
+    assert not blocks or share == pytest.approx(0.5, abs=0.03)  # both convolutions of a block cost the density
+
+
+@pytest.mark.parametrize("model", list(MODELS))
 def test_a_network_without_gates_is_the_plain_one(model):
     torch.manual_seed(3)
     plain = build(model, 10, SHAPES[model])
@@ -114,6 +124,10 @@ def test_a_users_network_is_gated_where_it_should_be():
         "c": (True, None),
         "head": (False, "c"),
     }
+    hidden = gate_network(module, (3, 8, 8), "paper", (0.5,), gated="hidden")
+    assert list(hidden.gates) == ["a", "c"]  # b goes into the add
+    with pytest.raises(UsageError, match="'most'; known: all, hidden"):
+        gate_network(module, (3, 8, 8), gated="most")
     assert network(torch.randn(2, 3, 8, 8)).shape == (2, 4)
     assert network.open().shape == (2, 6 + 12 + 5)
     assert isinstance(module.a, nn.Conv2d)  # the user's module is left as it was

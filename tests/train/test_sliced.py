@@ -62,6 +62,7 @@ class Reused(nn.Module):
 NETWORKS = {
     "resnet20": lambda: build("resnet20", 10, (3, 8, 8)),
     "resnet18": lambda: build("resnet18", 10, (3, 16, 16), 0.25),  # 1x1 projections
+    "resnet18, hidden": lambda: build("resnet18", 10, (3, 16, 16), 0.25),
     "vgg11": lambda: build("vgg11", 10, (3, 16, 16), 0.25),
     "odd": Odd,
     "reused": Reused,
@@ -71,8 +72,9 @@ NETWORKS = {
 def make(name, gate="paper", densities=(0.25,)):
     """A float64 network whose masks differ from input to input, and images for it."""
     torch.manual_seed(0)
-    size = 16 if name in ("resnet18", "vgg11") else 8
-    network = gate_network(NETWORKS[name](), (3, size, size), gate, densities).double()
+    size = 16 if name.startswith(("resnet18", "vgg11")) else 8
+    gated = "hidden" if name.endswith("hidden") else "all"
+    network = gate_network(NETWORKS[name](), (3, size, size), gate, densities, gated).double()
     for each in network.gates.values():
         nn.init.normal_(each.predictor.weight, std=0.3)
     x = torch.randn(6, 3, size, size, dtype=torch.float64) * torch.rand(6, 3, 1, 1, dtype=torch.float64)

@@ -52,6 +52,7 @@ NETWORKS = {
     "cnn": lambda: build("cnn", 5, (3, 8, 8)),
     "resnet20": lambda: build("resnet20", 5, (3, 8, 8), 0.5),
     "resnet18": lambda: build("resnet18", 5, (3, 8, 8), 0.125),
+    "resnet20, hidden": lambda: build("resnet20", 5, (3, 8, 8), 0.5),
     "vgg11": lambda: build("vgg11", 5, (3, 8, 8), 0.125),
     "odd": Odd,
 }
@@ -59,7 +60,8 @@ NETWORKS = {
 
 def make(name, gate, densities):
     torch.manual_seed(0)
-    network = gate_network(NETWORKS[name](), (3, 8, 8), gate, densities).double()
+    gated = "hidden" if name.endswith("hidden") else "all"
+    network = gate_network(NETWORKS[name](), (3, 8, 8), gate, densities, gated).double()
     for each in network.gates.values():
         nn.init.normal_(each.predictor.weight, std=0.3)
     return network.to(memory_format=torch.channels_last)
@@ -112,6 +114,7 @@ def alone(network, examples, plans):
         ("vgg11", "paper", (0.25, 0.5, 1.0), {"adaptive_gradient": False, "weight_decay": 0.1}),
         ("resnet20", "paper", (0.25, 0.5), {"levels": (1, 0, 0, 1)}),
         ("resnet20", "fbs", (0.25,), {"weight_decay": 0.0}),
+        ("resnet20, hidden", "paper", (0.4,), {}),
         ("resnet18", "paper", (0.4,), {"counts": (24, 24, 24, 24)}),
         ("odd", "paper", (0.25, 0.75), {}),
         ("cnn", "paper", (0.2, 0.5, 1.0), {"counts": (20, 70, 9, 33), "epochs": 3}),
