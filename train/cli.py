@@ -77,6 +77,9 @@ def floats(ctx, param, value):
     help="cnn, resnet20, resnet32, resnet56, resnet18, vgg11, vgg16, or FILE.py:FUNCTION for your own.  [cnn]",
 )
 @click.option("--width", type=float, help="Channels of a slim network, as a fraction.  [1.0]")
+@click.option(
+    "--hidden-width", type=float, help="Channels inside of residual blocks, as a fraction of those they add.  [1.0]"
+)
 @click.option("--gate", help="paper, fbs, scale (closes no channel) or none (no gates: the dense network).  [paper]")
 @click.option("--gated", help="Convolutions with a gate: all, or hidden: those alone that feed no residual add.  [all]")
 @click.option(

@@ -27,6 +27,7 @@ class TrainConfig:
     partition: str = "dirichlet:0.3"
     model: str = "cnn"
     width: float = 1.0
+    hidden_width: float = 1.0
     gate: str = "paper"
     gated: str = "all"
     density: tuple[float, ...] = (0.5,)

@@ -27,6 +27,7 @@ NAMES = {
 RANGES = {
     "clients": (1, 100_000),
     "width": (1e-3, 16.0),
+    "hidden_width": (1e-3, 4.0),
     "rounds": (1, 1_000_000),
     "local_epochs": (1, 10_000),
     "batch_size": (1, 1_000_000),

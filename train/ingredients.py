@@ -63,8 +63,8 @@ def make_network(info: RunInfo, device="cpu", tensors=None):
     """A run's network with its initial weights, which its seed alone decides, or with those of named arrays."""
     config, data = info.config, info.data
     torch.manual_seed(config.seed)
-    classes, shape = len(data["labels"]), data["shape"]
-    network = build_network(config.model, config.gate, config.density, classes, shape, config.width, config.gated)
+    chosen = (config.model, config.gate, config.density, len(data["labels"]), data["shape"])
+    network = build_network(*chosen, config.width, config.gated, config.hidden_width)
     if tensors is not None:
         load_tensors(network, tensors)
     freeze(network, trunk(network.layers, config.trainable))

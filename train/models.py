@@ -20,13 +20,16 @@ def scaled(channels, width):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut: option A (subsampled, zero-padded) or a 1x1 projection."""
+    """Two 3x3 convolutions and a shortcut: option A (subsampled, zero-padded) or a 1x1 projection.
 
-    def __init__(self, c_in, c_out, stride, projection):
+    hidden: the channels between the convolutions.
+    """
+
+    def __init__(self, c_in, hidden, c_out, stride, projection):
         super().__init__()
-        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(c_out)
-        self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
+        self.conv1 = nn.Conv2d(c_in, hidden, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(hidden)
+        self.conv2 = nn.Conv2d(hidden, c_out, 3, 1, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(c_out)
         self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()
         self.stride, self.extra = stride, c_out - c_in
@@ -48,7 +51,7 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """A stem, stages of basic blocks (the first of each later stage strided), the mean over H, W, a linear layer."""
 
-    def __init__(self, stem, widths, blocks, classes, projection):
+    def __init__(self, stem, widths, hidden_width, blocks, classes, projection):
         super().__init__()
         self.stem = stem
         stages, c_in = [], widths[0]
@@ -56,7 +59,7 @@ class ResNet(nn.Module):
             strides = [1 if stage == 0 else 2] + [1] * (n - 1)
             stages.append(nn.Sequential())
             for stride in strides:
-                stages[-1].append(BasicBlock(c_in, c_out, stride, projection))
+                stages[-1].append(BasicBlock(c_in, scaled(c_out, hidden_width), c_out, stride, projection))
                 c_in = c_out
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(c_in, classes)
@@ -65,23 +68,25 @@ class ResNet(nn.Module):
         return self.head(self.stages(self.stem(x)).mean((2, 3)))
 
 
-def cifar_resnet(blocks, classes, shape, width):
+def cifar_resnet(blocks, classes, shape, width, hidden_width):
     widths = [scaled(c, width) for c in (16, 32, 64)]
     stem = nn.Sequential(nn.Conv2d(shape[0], widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
-    return ResNet(stem, widths, [blocks] * 3, classes, projection=False)
+    return ResNet(stem, widths, hidden_width, [blocks] * 3, classes, projection=False)
 
 
-def resnet18(classes, shape, width):
+def resnet18(classes, shape, width, hidden_width):
     widths = [scaled(c, width) for c in (64, 128, 256, 512)]
     large = min(shape[1:]) >= 128  # the stem of the paper; smaller images keep their resolution
     conv = nn.Conv2d(shape[0], widths[0], 7 if large else 3, 2 if large else 1, 3 if large else 1, bias=False)
     stem = nn.Sequential(conv, nn.BatchNorm2d(widths[0]), nn.ReLU())
     if large:
         stem.append(nn.MaxPool2d(3, 2, 1))
-    return ResNet(stem, widths, [2] * 4, classes, projection=True)
+    return ResNet(stem, widths, hidden_width, [2] * 4, classes, projection=True)
 
 
-def vgg(plan, classes, shape, width):
+def vgg(plan, classes, shape, width, hidden_width):
+    if hidden_width != 1.0:
+        raise UsageError("--hidden-width is of networks with residual blocks, such as resnet20")
     layers, c_in, size = [], shape[0], min(shape[1:])
     for step in plan:
         if step == "pool":
@@ -118,20 +123,22 @@ MODELS = {
 }
 
 
-def build(name, classes, shape, width=1.0):
+def build(name, classes, shape, width=1.0, hidden_width=1.0):
     """The plain network `name` for images of shape (C, H, W), its channels times `width`, freshly initialised.
 
+    hidden_width: the channels inside of a residual block, as a fraction of those that it adds to the stream.
     name: a key of `MODELS`, or FILE.py:FUNCTION for a user's own, called as FUNCTION(classes, shape).
     Convolutions of registered models get He initialisation (K. He et al., ICCV 2015), which their sources use.
     """
     if ":" in name:
-        if width != 1.0:
-            raise UsageError(f"--width is for registered models; '{name}' decides its own channels")
+        if (width, hidden_width) != (1.0, 1.0):
+            raise UsageError(f"widths are for registered models; '{name}' decides its own channels")
         return own_model(name, classes, tuple(shape))
     choose("model", name, [*MODELS, "FILE.py:FUNCTION"])
-    if not 0.0 < width <= 4.0:
-        raise UsageError(f"width {width:g} is out of range: more than 0 and at most 4")
-    network = MODELS[name](classes, tuple(shape), width)
+    for value in (width, hidden_width):
+        if not 0.0 < value <= 4.0:
+            raise UsageError(f"width {value:g} is out of range: more than 0 and at most 4")
+    network = MODELS[name](classes, tuple(shape), width, hidden_width)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

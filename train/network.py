@@ -167,9 +167,9 @@ def describe(graph, shapes, gated, gate):
     return layers
 
 
-def build_network(model, gate, densities, classes, shape, width=1.0, gated="all"):
+def build_network(model, gate, densities, classes, shape, width=1.0, gated="all", hidden_width=1.0):
     """The gated network of a registered model: the plain one is its only description."""
-    return gate_network(build(model, classes, shape, width), shape, gate, densities, gated)
+    return gate_network(build(model, classes, shape, width, hidden_width), shape, gate, densities, gated)
 
 
 def parameter_axes(network):

@@ -62,6 +62,8 @@ def test_ungated_networks_default_to_density_one():
         ({"density": (0.0,)}, "density 0 is out of range"),
         ({"rounds": 0}, "--rounds 0 is out of range"),
         ({"width": 1e6}, "--width 1000000.0 is out of range: 0.001 to 16.0"),
+        ({"hidden_width": 0.0}, "--hidden-width 0.0 is out of range: 0.001 to 4.0"),
+        ({"gate": "none", "gated": "hidden"}, "--gated is of networks with gates"),
         ({"lr": -1.0}, "--lr -1.0 is out of range"),
         ({"lr": float("nan")}, "--lr nan is out of range"),
         ({"local_epochs": 0}, "--local-epochs 0"),

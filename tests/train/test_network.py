@@ -92,6 +92,16 @@ def test_width_scales_every_channel_count():
     assert sorted({layer.out_channels for layer in slim.layers}) == [8, 10, 16, 32]
 
 
+@pytest.mark.parametrize("model", ["resnet20", "resnet18"])
+def test_hidden_width_narrows_blocks_and_leaves_their_streams(model):
+    whole = build_network(model, "none", (1.0,), 10, SHAPES[model]).layers
+    narrow = build_network(model, "none", (1.0,), 10, SHAPES[model], hidden_width=0.25).layers
+    for layer, other in zip(whole, narrow, strict=True):
+        assert other.out_channels == layer.out_channels // (4 if layer.name.endswith("conv1") else 1)
+    with pytest.raises(UsageError, match="--hidden-width is of networks with residual blocks"):
+        build_network("vgg11", "none", (1.0,), 10, SHAPES["vgg11"], hidden_width=0.25)
+
+
 class Residual(nn.Module):
     """A user's network: a bias, no norm behind one convolution, a flatten of several positions, methods."""
 
