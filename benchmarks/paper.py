@@ -3,8 +3,9 @@
     a  over-fitting: is the gap between training and test images smaller with gates, overall and for each client?
     b  communication: rounds and bytes up and down to dense FedAvg's accuracy, by FedAvg, FedProx, FedNova and SCAFFOLD,
        dense and gated, gated clients sending all channels or those that their training opened; codecs with FedAvg alone
-    c  accuracy against executed MACs: `paper` and `fbs` gates at several densities, beside their controls: slim
-       networks of the same MACs, slim networks with a scale for each input, and each gated network's own `static` one
+    c  accuracy against executed MACs: `paper` and `fbs` gates at several densities, beside their controls of the same
+       MACs: slim networks, networks with narrow residual blocks and whole streams, both also with a scale for each
+       input, gates inside of the blocks alone, and each gated network's own `static` one
     d  latency, MACs and accuracy together: c's networks as programs of each runtime, batch 1, one thread, ratios to
        dense in the same rounds of one process (see latency.py)
 
@@ -73,7 +74,7 @@ def answers(parts, arm, seed, run, dense):
     if "b" in parts:
         yield from byte_rows(arm, seed, run.rounds, dense.rounds)
     if "c" in parts or "d" in parts:
-        yield accuracy_row(arm, seed, run.evaluated, static_of(run.path) if arm.kind in ("paper", "fbs") else None)
+        yield accuracy_row(arm, seed, run.evaluated, static_of(run.path) if arm.chooses else None)
 
 
 def integers(_context, _option, text):

@@ -46,10 +46,12 @@ def accuracy_row(arm, seed, evaluated, static):
         "kind": arm.kind,
         "density": arm.density,
         "width": arm.options.get("width", 1.0),
+        "hidden_width": arm.options.get("hidden_width", 1.0),
+        "kept": arm.options["density"][0],
         "seed": seed,
         "accuracy": level["accuracy"],
         "macs": level["macs_executed"],
-        "mask_overlap": level["mask_overlap"] if arm.kind in ("paper", "fbs") else None,
+        "mask_overlap": level["mask_overlap"] if arm.chooses else None,
         "static_accuracy": static and static[0],
         "static_macs": static and static[1],
     }

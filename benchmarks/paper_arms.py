@@ -19,6 +19,15 @@ PARTS = {
     "d": "latency, MACs and accuracy of the programs of c's networks",
 }
 GATES = ("paper", "fbs")
+KINDS = {
+    "paper": "`paper` gates",
+    "fbs": "`fbs` gates",
+    "hidden": "`paper` gates on hidden convolutions alone",
+    "slim": "fewer channels everywhere",
+    "slim-scale": "the same with a scale for each input",
+    "narrow": "fewer hidden channels, the residual streams whole",
+    "narrow-scale": "the same with a scale for each input",
+}
 ALGORITHMS = ("fedavg", "fedprox", "fednova", "scaffold")
 CODECS = ("dense-int8", "dense-int4", "gated-int8", "gated-int4")  # of `communication.ARMS`, with FedAvg alone
 UPLOADS = {
@@ -30,9 +39,9 @@ UPLOADS = {
 
 @dataclass(frozen=True)
 class Arm:
-    """options: of `TrainConfig`, beside those that all arms share. kind: "dense", a gate's name, "slim", "slim-scale".
+    """options: of `TrainConfig`, beside those that all arms share. kind: "dense", or what makes it smaller (`KINDS`).
 
-    density: of the gates, or, of a slim network, the one whose MACs it has.
+    density: of `paper` and `fbs` gates on all convolutions, or, of other kinds, the one whose MACs it has.
     """
 
     name: str
@@ -43,6 +52,11 @@ class Arm:
     @property
     def gated(self):
         return self.options["gate"] != "none"
+
+    @property
+    def chooses(self):
+        """Whether its gates choose channels, and do not scale them alone."""
+        return self.options["gate"] in GATES
 
 
 def federated_arms(density, algorithms=ALGORITHMS, uploads=tuple(UPLOADS), codecs=CODECS):
@@ -60,35 +74,47 @@ def federated_arms(density, algorithms=ALGORITHMS, uploads=tuple(UPLOADS), codec
 
 
 def central_arms(model, classes, shape, densities):
-    """The arms of questions c and d: dense first, the gates at each density, and the slim controls of the same MACs.
+    """The arms of questions c and d: dense first, the gates at each density, and the controls of the same MACs.
 
-    A slim network has the `--width` whose MACs are nearest to the nominal ones of the gates at a density; the one with
-    a scale for each input pays for the scale out of the same MACs. At density 1 dense is the slim
-    network, and `paper` the control with a scale alone.
+    Controls have the width, and hidden gates the density, whose nominal MACs are nearest to those of gates on all
+    convolutions; a scale for each input is paid for out of the same MACs. At density 1 dense is the slim network, and
+    `paper` the control with a scale alone. Networks without residual streams have no hidden and no narrow arms.
     """
+    cost = functools.partial(nominal_macs, model, classes, shape)
+    streams = cost("paper", 0.5, gated="hidden") != cost("paper", 0.5)
     arms = [Arm("dense", "dense", 1.0, {"gate": "none", "density": (1.0,)})]
     for density in densities:
         for gate in GATES if density < 1 else GATES[:1]:
             arms.append(Arm(f"{gate} {density:g}", gate, density, {"gate": gate, "density": (density,)}))
-    for density in densities:
-        if density < 1:
-            wanted = nominal_macs(model, classes, shape, "paper", density)
-            for kind, gate in (("slim", "none"), ("slim-scale", "scale")):
-                width = slim_width(wanted, functools.partial(nominal_macs, model, classes, shape, gate, 1.0))
-                options = {"gate": gate, "density": (1.0,), "width": width}
-                arms.append(Arm(f"{kind} {density:g}", kind, density, options))
+    for density in (density for density in densities if density < 1):
+        wanted = cost("paper", density)
+        slim, plain, hidden = {"density": (1.0,)}, {"gate": "none"}, {"gated": "hidden"}
+        found = {"slim": ("width", slim | plain), "slim-scale": ("width", slim | {"gate": "scale"})}
+        if streams:
+            found |= {
+                "hidden": ("density", {"gate": "paper"} | hidden),
+                "narrow": ("hidden_width", slim | plain),
+                "narrow-scale": ("hidden_width", slim | {"gate": "scale"} | hidden),
+            }
+        for kind, (dial, options) in found.items():
+            value = nearest(wanted, lambda value, dial=dial, options=options: cost(**options | {dial: value}))
+            arms.append(
+                Arm(f"{kind} {density:g}", kind, density, options | {dial: (value,) if dial == "density" else value})
+            )
     return arms
 
 
-def nominal_macs(model, classes, shape, gate, density, width=1.0):
+def nominal_macs(model, classes, shape, gate, density, gated="all", **widths):
     """MACs an image of a registered model, gates included, when every mask keeps its density."""
-    return macs.total(macs.nominal(build_network(model, gate, (density,), classes, shape, width).layers, density))
+    density = density[0] if isinstance(density, tuple) else density
+    network = build_network(model, gate, (density,), classes, shape, gated=gated, **widths)
+    return macs.total(macs.nominal(network.layers, density))
 
 
-def slim_width(wanted, macs_at):
-    """The width in (0, 1], in hundredths, whose MACs are nearest to `wanted`; macs_at: width -> MACs, not falling."""
+def nearest(wanted, macs_at):
+    """The value in (0, 1], in hundredths, whose MACs are nearest to `wanted`; macs_at: value -> MACs, not falling."""
     low, high = 1, 100
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if macs_at(middle / 100) <= wanted else (low, middle)
-    return min(low, high, key=lambda width: abs(macs_at(width / 100) - wanted)) / 100
+    return min(low, high, key=lambda value: abs(macs_at(value / 100) - wanted)) / 100

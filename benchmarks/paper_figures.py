@@ -7,15 +7,18 @@ from paper_answers import MARGINS, over_seeds
 from fedgate.device_runtime.storage import write_file
 from fedgate.train.report.style import COLOURS, MUTED, WIDTH, Plot, line_style, png_bytes, styled, svg_bytes
 
-STYLES = {"dense": 0, "paper": 1, "fbs": 2, "slim": 3, "slim-scale": 4, "static": 5, "static-fbs": 6}
 NAMES = {
     "dense": "dense",
     "paper": "paper gates",
     "fbs": "fbs gates",
+    "hidden": "paper gates in blocks",
     "slim": "slim",
     "slim-scale": "slim with scale",
-    "static": "static, of paper gates",
+    "narrow": "narrow blocks",
+    "narrow-scale": "narrow with scale",
+    "static-paper": "static, of paper gates",
     "static-fbs": "static, of fbs gates",
+    "static-hidden": "static, of gates in blocks",
 }
 
 
@@ -81,8 +84,9 @@ def macs_plot(rows):
     for arm, fields in over_seeds(rows, "macs", "accuracy", "static_macs", "static_accuracy").items():
         kind = next(row["kind"] for row in rows if row["arm"] == arm)
         series.setdefault(kind, []).append((fields["macs"][0] / dense, fields["accuracy"]))
-        if kind == "paper" and "static_accuracy" in fields:
-            series.setdefault("static", []).append((fields["static_macs"][0] / dense, fields["static_accuracy"]))
+        if kind in ("paper", "hidden") and "static_accuracy" in fields:
+            fixed = fields["static_macs"][0] / dense, fields["static_accuracy"]
+            series.setdefault(f"static-{kind}", []).append(fixed)
     return Plot(
         "paper-macs",
         "Accuracy against executed MACs",
@@ -99,8 +103,8 @@ def pareto_plot(rows, runtime):
     series = {}
     for row in rows:
         kind = row["arm"].partition(" ")[0]
-        if row["role"] == "static" and kind != "slim-scale":
-            kind = "static" if kind == "paper" else "static-fbs"
+        if row["role"] == "static" and not kind.endswith("-scale"):
+            kind = f"static-{kind}"
         spread = row["accuracy"], row["accuracy_low"], row["accuracy_high"]
         series.setdefault(kind, []).append((row["ratio_to_dense"], spread))
     figure = worth_figure(series, f"latency on {runtime}, to the dense program's", lines=False)
@@ -123,7 +127,7 @@ def worth_figure(series, xlabel, lines=True):
     for kind, points in series.items():
         xs, spreads = zip(*sorted(points), strict=True)
         mean, low, high = (100 * value for value in map(np.array, zip(*spreads, strict=True)))
-        style = line_style(STYLES[kind]) | ({} if lines else {"linestyle": "none"})
+        style = line_style(list(NAMES).index(kind)) | ({} if lines else {"linestyle": "none"})
         axes.errorbar(xs, mean, [mean - low, high - mean], label=NAMES[kind], elinewidth=0.8, **style)
     axes.set(xlabel=xlabel, ylabel="test accuracy, %", xlim=(0, None))
     figure.legend(loc="outside upper left", ncols=3, handlelength=2.4, columnspacing=1.2, borderaxespad=0.2)

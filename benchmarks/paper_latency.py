@@ -60,9 +60,9 @@ def programs_of(trained):
             reference = EagerReference(network)
             kept = kept_by_record(network, directory.load().salience["global"], 0)
             made = []
-            if arm.kind == "slim-scale" or arm.density < 1:  # else nothing is left out
+            if not arm.chooses or arm.density < 1:  # else nothing is left out
                 made.append(static(mine, reference, network.densities[0], kept))
-            if arm.kind != "slim-scale":
+            if arm.chooses:
                 made.append(choosing(mine, reference, "skip", skip_network(network), (0,)))
         variants += [replace(variant, arm=arm.name, densities=[arm.density]) for variant in made]
     return of, variants
@@ -73,8 +73,8 @@ def accuracies(rows):
     found = {}
     for arm, fields in over_seeds(rows, "accuracy", "static_accuracy").items():
         kind = next(row["kind"] for row in rows if row["arm"] == arm)
-        for role in {"dense": ("dense",), "slim": ("slim",)}.get(kind, ("skip", "static")):
-            fixed = role == "static" and kind != "slim-scale"
+        for role in {"dense": ("dense",), "slim": ("slim",), "narrow": ("narrow",)}.get(kind, ("skip", "static")):
+            fixed = role == "static" and not kind.endswith("-scale")
             values = fields.get("static_accuracy") if fixed else fields["accuracy"]
             if values:
                 found[arm, role] = dict(zip(("accuracy", "accuracy_low", "accuracy_high"), values, strict=True))

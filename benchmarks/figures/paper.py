@@ -6,8 +6,11 @@ NETWORKS = {
     "dense": "dense",
     "paper": "`paper` gates",
     "fbs": "`fbs` gates",
+    "hidden": "`paper` gates inside of blocks",
     "slim": "slim",
     "slim-scale": "slim with a scale",
+    "narrow": "narrow blocks",
+    "narrow-scale": "narrow blocks with a scale",
 }
 
 
@@ -99,7 +102,7 @@ def latency(rows):
     lines, values = [], []
     for first in (row for row in rows if row["runtime"] == runtimes[0]):
         kind, _, density = first["arm"].partition(" ")
-        name = NETWORKS[kind] + (f", `{first['role']}`" if kind in ("paper", "fbs") else "")
+        name = NETWORKS[kind] + (f", `{first['role']}`" if kind in ("paper", "fbs", "hidden") else "")
         line = f"| {name} | {density} | {{:.1f}} ({{:.1f}} to {{:.1f}}) | {{:.0f}} % |"
         values += [100 * first[key] for key in ("accuracy", "accuracy_low", "accuracy_high")]
         values.append(100 * first["executed_macs"] / first["dense_macs"])

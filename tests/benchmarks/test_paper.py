@@ -18,7 +18,7 @@ import kept_runs  # noqa: E402
 import paper  # noqa: E402
 import paper_groups  # noqa: E402
 from paper_answers import byte_lines, byte_rows, front, gap_row, over_seeds  # noqa: E402
-from paper_arms import Arm, central_arms, federated_arms, nominal_macs, slim_width  # noqa: E402
+from paper_arms import Arm, central_arms, federated_arms, nearest, nominal_macs  # noqa: E402
 from paper_budget import Size, Speed, fit, part_seconds, seconds_of  # noqa: E402
 
 SPEEDS = {"none": Speed(train=600.0, evaluate=2000.0), "gated": Speed(train=400.0, evaluate=1500.0)}
@@ -46,13 +46,25 @@ def test_slim_controls_have_the_macs_of_the_gates():
     gated = nominal_macs(*CNN, "paper", 0.5)
     for arm in arms[-2:]:
         config = TrainConfig(**arm.options)
-        assert nominal_macs(*CNN, config.gate, 1.0, config.width) == pytest.approx(gated, rel=0.04)
+        assert nominal_macs(*CNN, config.gate, 1.0, width=config.width) == pytest.approx(gated, rel=0.04)
     assert arms[-1].options["gate"] == "scale" and not arms[-2].gated
+
+
+def test_residual_networks_have_controls_with_whole_streams():
+    network = "resnet20", 10, (3, 8, 8)
+    arms = {arm.kind: arm for arm in central_arms(*network, (0.5,))}
+    assert list(arms) == ["dense", "paper", "fbs", "slim", "slim-scale", "hidden", "narrow", "narrow-scale"]
+    wanted = nominal_macs(*network, "paper", 0.5)
+    for kind in ("hidden", "narrow", "narrow-scale"):
+        options = {name: value for name, value in arms[kind].options.items() if name != "width"}
+        assert nominal_macs(*network, **options) == pytest.approx(wanted, rel=0.04)
+        assert "width" not in arms[kind].options and arms[kind].chooses == (kind == "hidden")
+    assert arms["hidden"].options["gated"] == arms["narrow-scale"].options["gated"] == "hidden"
 
 
 @pytest.mark.parametrize(("wanted", "width"), [(2500, 0.5), (2549, 0.5), (2560, 0.51), (0, 0.01), (10**6, 1.0)])
 def test_the_width_with_the_nearest_macs(wanted, width):
-    assert slim_width(wanted, lambda w: round(100 * w) ** 2) == width
+    assert nearest(wanted, lambda w: round(100 * w) ** 2) == width
 
 
 def test_a_budget_is_filled_and_not_passed():
