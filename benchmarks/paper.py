@@ -29,7 +29,7 @@ from pathlib import Path
 import click
 from common import machine
 from paper_answers import accuracy_row, byte_rows, gap_row, verdicts
-from paper_arms import PARTS
+from paper_arms import KINDS, PARTS
 from paper_budget import Size
 from paper_figures import draw
 from paper_groups import SMALL, Source, choose_sizes, groups_of, kept_choice
@@ -109,6 +109,9 @@ def questions(_context, _option, text):
 @click.option(
     "--density", "densities", callback=floats, default="0.25,0.5,0.75,1.0", show_default=True, help="Of c, d."
 )
+@click.option(
+    "--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Of c and d, beside dense; by default all."
+)
 @click.option("--gated-density", default=0.5, show_default=True, help="Of a and b.")
 @click.option("--seeds", callback=integers, default="0,1", show_default=True)
 @click.option("--seconds", default=30.0, show_default=True, help="Of timing, for each runtime.")
@@ -117,7 +120,7 @@ def questions(_context, _option, text):
 @click.option("--figures", type=click.Path(file_okay=False), help="Write each figure here as SVG and PNG.")
 @json_option
 def main(data, parts, budget, rounds, train_images, test_images, preset, image_size, model, clients, batch_size, lr,
-         densities, gated_density, seeds, seconds, workers, quick, figures, json_path):  # fmt: skip
+         densities, kinds, gated_density, seeds, seconds, workers, quick, figures, json_path):  # fmt: skip
     """Ask the paper's questions: a over-fitting, b communication, c accuracy against MACs, d latency beside both."""
     if quick:
         data, train_images, test_images, image_size, rounds, seeds = "digits", None, None, None, 3, seeds[:1]
@@ -140,7 +143,9 @@ def main(data, parts, budget, rounds, train_images, test_images, preset, image_s
 
         def groups():
             shape = source.shape[0], pixels, pixels
-            return groups_of(parts, source.classes, shape, options, gated_density, densities, preset)
+            return groups_of(
+                parts, source.classes, shape, options, gated_density, densities, preset, kinds or tuple(KINDS)
+            )
 
         if rounds or preset:
             rounds = rounds or PRESETS[preset].options["rounds"]
@@ -148,7 +153,7 @@ def main(data, parts, budget, rounds, train_images, test_images, preset, image_s
         else:
             sides = dict.fromkeys((pixels, pixels if image_size or not source.cut else max(SMALL, pixels // 2)))
             each = (budget or 60.0) / len(seeds)
-            arguments = [source.name, parts, each, options, densities, gated_density]
+            arguments = [source.name, parts, each, options, densities, gated_density, *kinds]
             pixels, sizes = kept_choice(arguments, lambda: choose_sizes(groups(), source, sides, each, tell))
             options["image_size"] = pixels if source.cut else None
         for group, size in zip(groups(), sizes, strict=True):

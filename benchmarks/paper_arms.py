@@ -73,12 +73,13 @@ def federated_arms(density, algorithms=ALGORITHMS, uploads=tuple(UPLOADS), codec
     return arms
 
 
-def central_arms(model, classes, shape, densities):
+def central_arms(model, classes, shape, densities, kinds=tuple(KINDS)):
     """The arms of questions c and d: dense first, the gates at each density, and the controls of the same MACs.
 
     Controls have the width, and hidden gates the density, whose nominal MACs are nearest to those of gates on all
     convolutions; a scale for each input is paid for out of the same MACs. At density 1 dense is the slim network, and
     `paper` the control with a scale alone. Networks without residual streams have no hidden and no narrow arms.
+    kinds: those of `KINDS` that are wanted.
     """
     cost = functools.partial(nominal_macs, model, classes, shape)
     streams = cost("paper", 0.5, gated="hidden") != cost("paper", 0.5)
@@ -101,7 +102,7 @@ def central_arms(model, classes, shape, densities):
             arms.append(
                 Arm(f"{kind} {density:g}", kind, density, options | {dial: (value,) if dial == "density" else value})
             )
-    return arms
+    return [arm for arm in arms if arm.kind in ("dense", *kinds)]
 
 
 def nominal_macs(model, classes, shape, gate, density, gated="all", **widths):

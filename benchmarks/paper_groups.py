@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from kept_runs import RUNS, count_images, subset
-from paper_arms import Arm, central_arms, federated_arms
+from paper_arms import KINDS, Arm, central_arms, federated_arms
 from paper_budget import LARGE_FROM, Size, fit, measured_speeds, part_seconds
 
 from fedgate.train.data import load_data
@@ -59,10 +59,11 @@ class Group:
         return ["gated" if arm.gated else "none" for arm in self.arms]
 
 
-def groups_of(parts, classes, shape, options, density, densities, preset=None):
+def groups_of(parts, classes, shape, options, density, densities, preset=None, kinds=tuple(KINDS)):
     """The `Group`s that the questions need, at most one federation and then one of c and d.
 
     options: of `TrainConfig`, the model among them; those of a preset win. density: of the federation's gates.
+    kinds: of c and d, some of `paper_arms.KINDS`.
     """
     shared, found = EACH | options, []
     if preset:
@@ -71,7 +72,7 @@ def groups_of(parts, classes, shape, options, density, densities, preset=None):
         least = {"algorithms": ("fedavg",), "uploads": ("dense", "gated, salient upload"), "codecs": ()}
         found.append(Group(asked, federated_arms(density, **({} if "b" in asked else least)), shared))
     if asked := tuple(part for part in parts if part in "cd"):
-        arms = central_arms(shared["model"], classes, shape, densities)
+        arms = central_arms(shared["model"], classes, shape, densities, kinds)
         found.append(Group(asked, arms, shared if preset else shared | ALONE))
     return found
 
@@ -82,7 +83,7 @@ def choose_sizes(groups, source, sides, minutes, tell):
     sides: the pixels to choose from, the first where it leaves room for `LARGE_FROM` images.
     """
     allowed = part_seconds([part for group in groups for part in group.parts], minutes)
-    density = next(arm.density for group in groups for arm in group.arms if arm.gated)
+    density = next((arm.density for group in groups for arm in group.arms if arm.gated), 1.0)
     least = None if source.cut else source.images
     for pixels in sides:
         options, sizes = groups[0].options, []

@@ -59,6 +59,8 @@ def test_residual_networks_have_controls_with_whole_streams():
         options = {name: value for name, value in arms[kind].options.items() if name != "width"}
         assert nominal_macs(*network, **options) == pytest.approx(wanted, rel=0.04)
         assert "width" not in arms[kind].options and arms[kind].chooses == (kind == "hidden")
+    chosen = central_arms(*network, (0.5, 1.0), ("slim", "narrow"))
+    assert [arm.name for arm in chosen] == ["dense", "slim 0.5", "narrow 0.5"]
     assert arms["hidden"].options["gated"] == arms["narrow-scale"].options["gated"] == "hidden"
 
 
