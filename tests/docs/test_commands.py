@@ -102,6 +102,13 @@ def changed_source(folder: Path, diff: str) -> Path:
     return folder
 
 
+def test_the_diffs_of_the_pages_apply_to_the_source(tmp_path):
+    diffs = [(page.stem, block.text) for page in PAGES for block in blocks(page) if block.language == "diff"]
+    for page, diff in diffs:
+        changed_source(tmp_path / page, diff)
+    assert diffs
+
+
 def give_pictures(folder: Path) -> None:
     """What a reader has: pictures/CLASS/IMAGE to train on, photos/CLASS/IMAGE of a device, and a picture."""
     from PIL import Image
