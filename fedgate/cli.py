@@ -99,11 +99,16 @@ def repeat_interrupt(unraisable):
 
     There it would be printed and forgotten, and torch spends enough time in them for that to happen.
     """
-    if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        main_thread = threading.main_thread().ident
-        threading.Timer(0.01, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
-    else:
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
+        return
+    again = signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)
+    while True:
+        try:  # on a busy machine the timer may be over before this is, and here too the Ctrl-C would be lost
+            threading.Timer(0.1, *again).start()
+            return
+        except KeyboardInterrupt:
+            pass
 
 
 def fail(message, status):
