@@ -80,13 +80,18 @@ def floats(ctx, param, value):
 @click.option(
     "--hidden-width", type=float, help="Channels inside of residual blocks, as a fraction of those they add.  [1.0]"
 )
-@click.option("--gate", help="paper, fbs, scale (closes no channel) or none (no gates: the dense network).  [paper]")
+@click.option(
+    "--gate",
+    help="paper, fbs, scale (closes no channel) or none (no gates: the dense network). "
+    "Without it: paper where a density is asked for, else none.",
+)
 @click.option("--gated", help="Convolutions with a gate: all, or hidden: those alone that feed no residual add.  [all]")
 @click.option(
     "--density",
     callback=floats,
     metavar="R[,R...]",
-    help="Share of its channels that a layer keeps open; several make one network with a dial.  [0.5]",
+    help="Share of its channels that a layer keeps open; several make one network with a dial. "
+    "Without it: 0.5 with --gate paper or fbs.",
 )
 @click.option(
     "--density-schedule",
@@ -154,7 +159,7 @@ def floats(ctx, param, value):
 @click.option("--augment", help="none, crop, crop-flip or auto (by data).  [auto]")
 @click.option("--precision", help="fp32, bf16 or auto (bf16 where the hardware has it).  [auto]")
 @click.option("--trainable", help="all, head or last-stage: what is not trained stays as in --base.  [all]")
-@click.option("--base", type=click.Path(), metavar="RUN", help="Start from the weights of this run.")
+@click.option("--base", type=click.Path(), metavar="RUN", help="Start from this run: its network and its weights.")
 @heading("Aggregation")
 @click.option("--algorithm", help="fedavg, fedprox, fednova or scaffold.  [fedavg]")
 @click.option("--proximal-mu", type=float, help="FedProx: how strongly clients stay near the server's weights.  [0.01]")

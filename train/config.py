@@ -12,12 +12,20 @@ from .config_checks import check
 from .selection import parse_capacity
 
 # Where JSON's type is another than the field's.
-JSON_KINDS = {float: int | float, float | None: int | float | None, tuple[float, ...]: list}
+JSON_KINDS = {
+    float: int | float,
+    float | None: int | float | None,
+    tuple[float, ...]: list,
+    tuple[float, ...] | None: list,
+}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One field for each option of `fedgate train` that a run's result depends on."""
+    """One field for each option of `fedgate train` that a run's result depends on.
+
+    gate and density, where None, follow from each other: see `__post_init__`.
+    """
 
     data: str = "digits"
     label: str | None = None
@@ -28,9 +36,9 @@ class TrainConfig:
     model: str = "cnn"
     width: float = 1.0
     hidden_width: float = 1.0
-    gate: str = "paper"
+    gate: str | None = None
     gated: str = "all"
-    density: tuple[float, ...] = (0.5,)
+    density: tuple[float, ...] | None = None
     density_schedule: float = 0.5
     capacity: str | None = None
     rounds: int = 20
@@ -76,15 +84,14 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self):
+        capacities = () if self.capacity is None else tuple(density for density, _ in parse_capacity(self.capacity))
+        if self.gate is None:  # a slim network is as good as gates that nobody asked for (docs/measured.md)
+            object.__setattr__(self, "gate", "none" if self.density is None and not capacities else "paper")
+        if self.density is None:
+            object.__setattr__(self, "density", capacities or ((1.0,) if self.gate in ("none", "scale") else (0.5,)))
         object.__setattr__(self, "density", tuple(float(d) for d in self.density))
-        if self.gate in ("none", "scale") and self.density == TrainConfig.density:
-            object.__setattr__(self, "density", (1.0,))  # the default density is meant for gates that close channels
-        if self.capacity is not None:
-            capacities = tuple(density for density, _ in parse_capacity(self.capacity))
-            if self.density == TrainConfig.density:
-                object.__setattr__(self, "density", capacities)
-            for capacity in capacities:
-                choose("density of --capacity", f"{capacity:g}", [f"{density:g}" for density in self.density])
+        for capacity in capacities:
+            choose("density of --capacity", f"{capacity:g}", [f"{density:g}" for density in self.density])
         # A resumed run must find the user's files from any folder.
         if ":" in self.model:
             object.__setattr__(self, "model", str(Path(self.model).absolute()))

@@ -1,6 +1,7 @@
 """The commands of this stage as functions: start or continue a run, evaluate one."""
 
 import dataclasses
+from pathlib import Path
 
 from rich.console import Console
 
@@ -15,11 +16,21 @@ from .progress import RoundProgress
 from .rounds import Run
 from .run_directory import RunDirectory, check_new
 
+NETWORK = ("model", "width", "hidden_width", "gate", "gated", "density")
+
+
+def new_config(options):
+    """The configuration of a new run; what `options` do not say of its network is as its base has it."""
+    if options.get("base"):
+        base = RunDirectory.open(Path(options["base"]).expanduser()).info.config
+        options = {name: getattr(base, name) for name in NETWORK} | options
+    return TrainConfig(**options)
+
 
 def resolve_config(resume=None, options=None):
     """The configuration that `run_training` would use, of a new run or of the one in `resume`."""
     if resume is None:
-        return TrainConfig(**(options or {}))
+        return new_config(options or {})
     directory = RunDirectory.open(resume)
     check_same(directory, options or {})
     return directory.info.config
@@ -40,7 +51,7 @@ def run_training(out, resume, workers=1, quiet=False, options=None, superlink=No
         check_superlink(directory.info.config, superlink)
         data, parts = prepare(directory.info.config)
     else:
-        config = TrainConfig(**options)
+        config = new_config(options)
         check_superlink(config, superlink)
         check_new(out)  # now, not after minutes of reading data
         if config.inbox is not None:

@@ -119,7 +119,9 @@ def test_what_cannot_be_gated_is_refused_by_name(what, tmp_path, capsys):
     definition, forward, reason = REFUSED[what]
     file = tmp_path / "net.py"
     file.write_text(TEMPLATE.format(definition=definition, forward=forward))
-    status, text = refusal(capsys, "train", "--model", f"{file}:build", "--quiet", "--out", tmp_path / "run")
+    status, text = refusal(
+        capsys, "train", "--model", f"{file}:build", "--density", "0.5", "--quiet", "--out", tmp_path / "run"
+    )
     assert status == 2 and text.count("\n") == 1
     assert text.startswith("fedgate: ") and reason in text
 

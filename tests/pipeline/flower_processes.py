@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 FEDGATE = [sys.executable, "-m", "fedgate"]
-SMALL = ["--clients", "4", "--partition", "dirichlet:0.3"]
+SMALL = ["--clients", "4", "--partition", "dirichlet:0.3", "--density", "0.5"]
 
 
 class Processes:

@@ -3,7 +3,7 @@
 import pytest
 from processes import fedgate, rows
 
-OPTIONS = ("--clients", "10", "--rounds", "30", "--quiet")
+OPTIONS = ("--clients", "10", "--rounds", "30", "--density", "0.5", "--quiet")
 FAULTS = ("--drop-out", "0.3", "--garbage", "0.1")
 
 

@@ -38,7 +38,7 @@ from fedgate.train.network import load_tensors
 from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
 
-OPTIONS = {"clients": 3, "rounds": 3, "local_epochs": 1, "partition": "iid", "batch_size": 64}
+OPTIONS = {"clients": 3, "rounds": 3, "local_epochs": 1, "partition": "iid", "batch_size": 64, "density": (0.5,)}
 PLAN = TailPlan(level=0, epochs=3, batch_size=16, lr=0.05, seed=3)
 COUNT = 50  # of a client's images: batches that are not whole
 

@@ -51,7 +51,7 @@ def test_a_run_taken_up_after_a_round_ends_with_the_same_bytes(tmp_path, name, c
 @pytest.mark.all
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_thirty_rounds_with_gates_at_density_one_half(tmp_path, name):
-    run_training(tmp_path / "run", None, quiet=True, options={"rounds": 30, **ALGORITHMS[name]})
+    run_training(tmp_path / "run", None, quiet=True, options={"rounds": 30, "density": (0.5,), **ALGORITHMS[name]})
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     rounds = [line for line in lines if line["client"] is None]
     assert len(rounds) == 30 and rounds[-1]["density"] == [0.5]

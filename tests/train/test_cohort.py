@@ -16,7 +16,15 @@ from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
 
 CONFIG = TrainConfig(
-    clients=5, rounds=2, local_epochs=1, batch_size=64, lr=0.02, precision="fp32", density_schedule=0.0, width=0.25
+    density=(0.5,),
+    clients=5,
+    rounds=2,
+    local_epochs=1,
+    batch_size=64,
+    lr=0.02,
+    precision="fp32",
+    density_schedule=0.0,
+    width=0.25,
 )
 
 

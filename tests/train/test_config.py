@@ -50,9 +50,19 @@ def test_paths_are_made_absolute_and_names_are_not(tmp_path, monkeypatch):
     assert TrainConfig().data == "digits"
 
 
-def test_ungated_networks_default_to_density_one():
-    assert TrainConfig(gate="none").density == (1.0,)
-    assert TrainConfig(gate="scale").density == (1.0,)
+def test_gate_and_density_follow_from_each_other():
+    for given, gate, density in [
+        ({}, "none", (1.0,)),
+        ({"density": (0.25,)}, "paper", (0.25,)),
+        ({"density": (1.0,)}, "paper", (1.0,)),
+        ({"capacity": "1.0:0.5,0.4:0.5"}, "paper", (0.4, 1.0)),
+        ({"gate": "fbs"}, "fbs", (0.5,)),
+        ({"gate": "none"}, "none", (1.0,)),
+        ({"gate": "scale"}, "scale", (1.0,)),
+    ]:
+        config = TrainConfig(**given)
+        assert (config.gate, config.density) == (gate, density)
+        assert TrainConfig.from_json(config.to_json()) == config
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from superlinks import federation
 from fedgate.train.flower.torch_learner import TorchLearner
 from fedgate.train.session import run_training
 
-SMALL = {"clients": 2, "rounds": 3, "local_epochs": 1, "width": 0.5, "partition": "iid"}
+SMALL = {"clients": 2, "rounds": 3, "local_epochs": 1, "width": 0.5, "partition": "iid", "density": (0.5,)}
 
 
 def train(path, superlink=None, **options):

@@ -8,11 +8,11 @@ from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.device_runtime.macs import Layer
 from fedgate.train.network import build_network
 from fedgate.train.run_directory import RunDirectory
-from fedgate.train.session import run_training
+from fedgate.train.session import resolve_config, run_training
 from fedgate.train.strategies.norms import is_statistic
 from fedgate.train.tails import trunk
 
-SMALL = {"clients": 3, "rounds": 2, "local_epochs": 1, "batch_size": 128, "partition": "iid"}
+SMALL = {"clients": 3, "rounds": 2, "local_epochs": 1, "batch_size": 128, "partition": "iid", "density": (0.5,)}
 
 
 def test_trunks_of_the_models():
@@ -49,6 +49,13 @@ def test_the_trunk_stays_bit_for_bit_and_does_not_travel(base, tmp_path, trainab
                 assert row[key] < full[key] and row[key] <= sent + 4000  # the rest: header, salience, channels
     losses = [row["loss"] for row in rows if row["client"] is None]
     assert losses[1] < losses[0]
+
+
+def test_a_run_has_the_network_of_its_base_where_it_says_nothing_else(base):
+    plain = {"trainable": "head", "base": str(base), "rounds": 7}
+    config = resolve_config(options=plain)
+    assert (config.gate, config.density, config.model, config.rounds) == ("paper", (0.5,), "cnn", 7)
+    assert resolve_config(options=plain | {"density": (0.25,)}).density == (0.25,)
 
 
 def test_a_base_of_another_network_is_refused(base, tmp_path):

@@ -41,7 +41,9 @@ def digits(tmp_path_factory):
     run, path = folder / "run", folder / "digits.fedgate"
     fedgate = [sys.executable, "-m", "fedgate"]
     subprocess.run(
-        [*fedgate, "train", "--rounds", "1", "--clients", "2", "--out", run], check=True, capture_output=True
+        [*fedgate, "train", "--rounds", "1", "--clients", "2", "--density", "0.5", "--out", run],
+        check=True,
+        capture_output=True,
     )
     subprocess.run([*fedgate, "export", run, "--to", "litert", "--out", path], check=True, capture_output=True)
     return path
