@@ -122,7 +122,7 @@ def pareto_plot(rows, runtime):
 
 def worth_figure(series, xlabel, lines=True):
     """series: kind -> [(x, accuracy as (mean, low, high) fractions)]."""
-    figure = Figure(figsize=(WIDTH, 3.3))
+    figure = Figure(figsize=(WIDTH, 2.9 + 0.1 * len(series)))
     axes = figure.subplots()
     for kind, points in series.items():
         xs, spreads = zip(*sorted(points), strict=True)
@@ -130,7 +130,7 @@ def worth_figure(series, xlabel, lines=True):
         style = line_style(list(NAMES).index(kind)) | ({} if lines else {"linestyle": "none"})
         axes.errorbar(xs, mean, [mean - low, high - mean], label=NAMES[kind], elinewidth=0.8, **style)
     axes.set(xlabel=xlabel, ylabel="test accuracy, %", xlim=(0, None))
-    figure.legend(loc="outside upper left", ncols=3, handlelength=2.4, columnspacing=1.2, borderaxespad=0.2)
+    figure.legend(loc="outside upper left", ncols=2, handlelength=2.4, columnspacing=1.2, borderaxespad=0.2)
     return figure
 
 

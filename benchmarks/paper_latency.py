@@ -55,7 +55,8 @@ def programs_of(trained):
         directory, network = load_network(path)
         mine = replace(of, network=network)
         if not arm.gated:
-            made = [plain(mine, arm.kind, None if arm.kind == "dense" else arm.density, network)]
+            role, density = ("dense", None) if arm.kind == "dense" else ("slim", arm.density)
+            made = [plain(mine, role, density, network)]
         else:
             reference = EagerReference(network)
             kept = kept_by_record(network, directory.load().salience["global"], 0)
@@ -73,7 +74,7 @@ def accuracies(rows):
     found = {}
     for arm, fields in over_seeds(rows, "accuracy", "static_accuracy").items():
         kind = next(row["kind"] for row in rows if row["arm"] == arm)
-        for role in {"dense": ("dense",), "slim": ("slim",), "narrow": ("narrow",)}.get(kind, ("skip", "static")):
+        for role in {"dense": ("dense",), "slim": ("slim",), "narrow": ("slim",)}.get(kind, ("skip", "static")):
             fixed = role == "static" and not kind.endswith("-scale")
             values = fields.get("static_accuracy") if fixed else fields["accuracy"]
             if values:

@@ -42,8 +42,9 @@ import click
 def export(run, to, out, dense_run, client, calibrate, trainable, batch_size, overwrite, as_json):
     """Export a run as a bundle: programs for each runtime, compared with eager PyTorch before anything is written.
 
-    A bundle holds `dense` (no gates), `masked` (gates, nothing skipped) and `static` (fixed masks, closed channels
-    removed) programs, reference inputs and outputs, and the run's salience records. Static masks are those of all
+    A bundle holds `dense` (no gates), `masked` (gates, nothing skipped), `skip` (open channels alone, where the kernel
+    can be built) and `static` (fixed masks, closed channels removed) programs, reference inputs and outputs, and the
+    run's salience records. Static masks are those of all
     clients, unless --client or --calibrate says whose; then the bundle holds no other client's record. With
     --trainable, LiteRT and ExecuTorch get programs for `fedgate finetune`: `trunk`, `tail` and `train`. ExecuTorch gets
     `train-module` too, for Android.

@@ -65,7 +65,7 @@ def demo(data, out, rounds, workers):
     run(["train", *shared, "--gate", "none", "--out", dense])
     run(["export", gated, "--dense", dense, "--out", bundle])
     run(["verify", bundle])
-    click.echo(f"\n$ fedgate bench {bundle}")
+    click.echo(f"\n{bundle}, measured as fedgate bench does:")
     summary(gated, dense, bundle)
     click.echo(f"\nThe pipeline took {time.perf_counter() - started:.0f} s. Next: fedgate inspect {bundle}")
 

@@ -34,7 +34,6 @@ NOT_RUN = (
         r"^make (?!demo DATA)",
         "set up environments, run all tests, or build the app: tests/android/test_apk.py does the last",
     ),
-    (r"^fedgate bench runs/demo/", "the end of the demo, which tests/pipeline/test_demo.py runs"),
     (r"--target (ssh|adb):", "another machine or a phone; tests/device_runtime/targets has a loopback and a fake"),
     (r"^fedgate (flower superlink|client) ", "run until stopped, on several machines: tests/pipeline/test_flower.py"),
     (r"^fedgate train .*--engine flower", "the same"),
