@@ -27,7 +27,7 @@ from result_file import json_option, write_result
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/pipeline"))
 from flower_processes import FEDGATE, Processes
 
-TRAINING = ["--partition", "iid", "--data", "digits"]
+TRAINING = ["--partition", "iid", "--data", "digits", "--density", "0.5"]
 IDLE = 15.0  # seconds in which nodes wait for work
 
 
