@@ -14,7 +14,7 @@ from fedgate import __version__
 # imports no stage.
 COMMANDS = {
     "demo": ("fedgate.demo", "demo", "Run the whole pipeline, on digits or on your images."),
-    "train": ("fedgate.train.cli", "train", "Train a gated network federatedly."),
+    "train": ("fedgate.train.cli", "train", "Train a network federatedly, gated or not."),
     "evaluate": ("fedgate.train.evaluate_cli", "evaluate", "Accuracy by density and by client, and MACs, of a run."),
     "report": ("fedgate.train.report.cli", "report", "Compare runs on one HTML page."),
     "export": ("fedgate.export.cli", "export", "Export a run as a bundle of verified programs."),

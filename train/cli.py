@@ -15,7 +15,7 @@ def floats(ctx, param, value):
         raise click.BadParameter(f"'{value}' is no list of numbers such as 0.25,0.5,1.0") from error
 
 
-@click.command(cls=GroupedCommand, closing=preset_section(), short_help="Train a gated network federatedly.")
+@click.command(cls=GroupedCommand, closing=preset_section(), short_help="Train a network federatedly, gated or not.")
 @heading("Run")
 @click.option(
     "--config",
@@ -219,7 +219,8 @@ def train(
     node_timeout,
     **options,
 ):
-    """Train a gated network federatedly, with non-IID clients simulated on this machine or each on its own.
+    """Train a network federatedly, with gates where a density is asked for; clients are non-IID, and simulated on this
+    machine or each on its own.
 
     \b
     Example:
