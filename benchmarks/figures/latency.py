@@ -64,7 +64,7 @@ def latency(rows):
 def threads(rows):
     networks = ("VGG-16, 32x32", "ResNet-18, 32x32", "ResNet-32, 32x32", "ResNet-18, 224x224")
     yield (
-        "With two threads, LiteRT: {:.2f} (VGG-16), {:.2f} (ResNet-18 at 32x32), {:.2f} (ResNet-32, a noisy run) and "
+        "With two threads, LiteRT: {:.2f} (VGG-16), {:.2f} (ResNet-18 at 32x32), {:.2f} (ResNet-32) and "
         "{:.2f} (ResNet-18 at 224x224",
         *(of_network(rows, name, "litert", "skip", 2)["ratio_to_dense"] for name in networks),
     )
