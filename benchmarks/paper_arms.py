@@ -89,25 +89,23 @@ def central_arms(model, classes, shape, densities, kinds=tuple(KINDS)):
             arms.append(Arm(f"{gate} {density:g}", gate, density, {"gate": gate, "density": (density,)}))
     for density in (density for density in densities if density < 1):
         wanted = cost("paper", density)
-        slim, plain, hidden = {"density": (1.0,)}, {"gate": "none"}, {"gated": "hidden"}
-        found = {"slim": ("width", slim | plain), "slim-scale": ("width", slim | {"gate": "scale"})}
+        plain, scaled, hidden = {"gate": "none"}, {"gate": "scale"}, {"gated": "hidden"}
+        found = {"slim": ("width", plain), "slim-scale": ("width", scaled)}
         if streams:
             found |= {
                 "hidden": ("density", {"gate": "paper"} | hidden),
-                "narrow": ("hidden_width", slim | plain),
-                "narrow-scale": ("hidden_width", slim | {"gate": "scale"} | hidden),
+                "narrow": ("hidden_width", plain),
+                "narrow-scale": ("hidden_width", scaled | hidden),
             }
-        for kind, (dial, options) in found.items():
-            value = nearest(wanted, lambda value, dial=dial, options=options: cost(**options | {dial: value}))
-            arms.append(
-                Arm(f"{kind} {density:g}", kind, density, options | {dial: (value,) if dial == "density" else value})
-            )
+        for kind, (dial, chosen) in found.items():
+            options = {"density": 1.0} | chosen
+            options[dial] = nearest(wanted, lambda value, dial=dial, options=options: cost(**options | {dial: value}))
+            arms.append(Arm(f"{kind} {density:g}", kind, density, options | {"density": (options["density"],)}))
     return [arm for arm in arms if arm.kind in ("dense", *kinds)]
 
 
 def nominal_macs(model, classes, shape, gate, density, gated="all", **widths):
     """MACs an image of a registered model, gates included, when every mask keeps its density."""
-    density = density[0] if isinstance(density, tuple) else density
     network = build_network(model, gate, (density,), classes, shape, gated=gated, **widths)
     return macs.total(macs.nominal(network.layers, density))
 

@@ -44,10 +44,9 @@ def export(run, to, out, dense_run, client, calibrate, trainable, batch_size, ov
 
     A bundle holds `dense` (no gates), `masked` (gates, nothing skipped), `skip` (open channels alone, where the kernel
     can be built) and `static` (fixed masks, closed channels removed) programs, reference inputs and outputs, and the
-    run's salience records. Static masks are those of all
-    clients, unless --client or --calibrate says whose; then the bundle holds no other client's record. With
-    --trainable, LiteRT and ExecuTorch get programs for `fedgate finetune`: `trunk`, `tail` and `train`. ExecuTorch gets
-    `train-module` too, for Android.
+    run's salience records. Static masks are those of all clients, unless --client or --calibrate says whose; then the
+    bundle holds no other client's record. With --trainable, LiteRT and ExecuTorch get programs for `fedgate finetune`:
+    `trunk`, `tail` and `train`. ExecuTorch gets `train-module` too, for Android.
 
     \b
     Example:
