@@ -38,7 +38,7 @@ def latency_rows(trained, accuracy_rows, seconds, runtimes=ENGINES):
 def programs_of(trained):
     """(the dense `Subject`, the `Variant`s): slim networks as they are, gated ones as `skip` and as `static`."""
     directory, dense = load_network(trained[0][1])
-    config, data = directory.info.config, run_data(directory.info.config)
+    config, (data, _) = directory.info.config, run_data(directory.info)
     of = Subject(
         model=config.model,
         size=dense.shape[-1],

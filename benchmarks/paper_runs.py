@@ -40,6 +40,6 @@ def static_of(path):
     directory, network = load_network(path)
     kept = kept_by_record(network, directory.load().salience["global"], 0)
     force(network, kept)
-    found = sum_of(by_class(network, run_data(directory.info.config), directory.info.resolved["precision"]))
+    found = sum_of(by_class(network, run_data(directory.info)[0], directory.info.resolved["precision"]))
     masks = fixed_masks(network.layers, kept)
     return float(found.accuracy()[0]), int(np.sum(macs.total(macs.executed(network.layers, masks))))

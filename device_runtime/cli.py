@@ -78,7 +78,7 @@ def verify(bundle, engine, personal, target, python, as_json):
 
 @click.command()
 @BUNDLE
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.argument("images", metavar="IMAGE|FOLDER...", nargs=-1, required=True)
 @ENGINE
 @ROLE
 @LEVEL
@@ -88,19 +88,29 @@ def verify(bundle, engine, personal, target, python, as_json):
 def predict(bundle, images, engine, role, level, density, personal, as_json):
     """Classify pictures, and show which channels of the network ran.
 
+    Of a folder all pictures are taken. Pictures that cannot be read are told after the others; the exit status is 1.
+
     \b
     Example:
       fedgate predict digits.fedgate three.png --density 0.5
+      fedgate predict digits.fedgate photos --json
     """
     from .bundle import load_bundle
+    from .errors import FedgateError
+    from .predict import more_than_one
     from .predict import predict as predict_images
 
     result = predict_images(load_bundle(bundle), images, engine, role, level, density, personal)
     if as_json:
-        return _print_json(result)
-    from .tables import print_predictions
+        _print_json(result)
+    else:
+        from .tables import print_predictions
 
-    print_predictions(result)
+        print_predictions(result)
+    for note in result["left_out"]:
+        click.echo(note, err=True)
+    if result["unreadable"]:
+        raise FedgateError(f"{result['unreadable'][0]['reason']}{more_than_one(result['unreadable'])}")
 
 
 @click.command()

@@ -2,7 +2,8 @@
 
     {"format": "fedgate-bundle", "version": 1, "model": "resnet32", "gate": "paper", "width": 1.0,
      "dataset": "digits", "labels": [...],
-     "input": {"shape": [1, C, H, W], "layout": "NCHW", "mean": [C numbers], "std": [C numbers]},
+     "input": {"shape": [1, C, H, W], "layout": "NCHW", "mean": [C numbers], "std": [C numbers],
+               "fit": "crop", "background": [R, G, B]},
      "densities": [0.25, 0.5], "default_level": 1, "layers": [Layer...], "training": {scalars},
      "masks": "client-3",
      "tail": {"trainable": "head", "layers": ["head"], "features": [C] or [C, H, W], "batch_size": B},
@@ -11,6 +12,7 @@
      "files": {"salience.safetensors": {"sha256", "bytes"}, "reference.safetensors": {...}},
      "digest": SHA-256 of the canonical JSON of all the rest}
 
+A picture becomes pixels by the rule `fit` (`pictures.fit` has it), transparent ones on `background`, by default white.
 Pixels are scaled to [0, 1], then (x - mean) / std. A level is an index into `densities`. "masks" is the scope of
 salience.safetensors whose record fixed the masks of the static programs; without it that is "global". "tail" stands in
 bundles with programs that train, and "files" then has tail.safetensors too, and the weights of a `train-module`.
@@ -34,6 +36,8 @@ ROLES = INFERENCE_ROLES + TAIL_ROLES
 REQUIRED_FILES = ("reference.safetensors", "salience.safetensors")
 TAIL_FILE = "tail.safetensors"
 LARGEST = 2**40
+FITS = ("crop",)  # the rules by which pictures become pixels: `pictures.fit`
+WHITE = (255, 255, 255)
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Manifest:
     shape: tuple[int, int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    background: tuple[int, int, int]
     densities: tuple[float, ...]
     default_level: int
     layers: tuple[Layer, ...]
@@ -116,7 +121,7 @@ def _digest(fields: dict) -> str:
 
 
 def _manifest(fields: Fields) -> Manifest:
-    shape, mean, std = _input(Fields(fields.get("input"), "manifest.json: 'input'"))
+    shape, mean, std, background = _input(fields.get("input"))
     labels = fields.items("labels", 1, 100_000)
     if not all(is_text(label) for label in labels):
         fields.refuse("labels", "printable texts")
@@ -142,6 +147,7 @@ def _manifest(fields: Fields) -> Manifest:
         shape=shape,
         mean=mean,
         std=std,
+        background=background,
         densities=densities,
         default_level=fields.whole("default_level", 0, len(densities) - 1),
         layers=layers,
@@ -168,13 +174,18 @@ def _manifest(fields: Fields) -> Manifest:
     return manifest
 
 
-def _input(fields: Fields):
+def _input(value):
+    if not isinstance(value, dict):
+        raise FedgateError("manifest.json: 'input' must be an object")
+    fields = Fields({"fit": FITS[0], "background": list(WHITE), **value}, "manifest.json: 'input'")
     shape = fields.wholes("shape", (4, 4), 1, 2**14)
     if shape[0] != 1 or shape[1] > 2**10:
         fields.refuse("shape", "[1, channels, height, width]")
     fields.choice("layout", ("NCHW",))
     mean = fields.numbers("mean", (shape[1], shape[1]), -1e6, 1e6)
-    return shape, mean, fields.numbers("std", (shape[1], shape[1]), 1e-6, 1e6)
+    fields.choice("fit", FITS)
+    std = fields.numbers("std", (shape[1], shape[1]), 1e-6, 1e6)
+    return shape, mean, std, fields.wholes("background", (3, 3), 0, 255)
 
 
 def _training(value) -> dict:

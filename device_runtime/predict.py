@@ -7,9 +7,11 @@ import numpy as np
 
 from . import macs
 from .bundle import Bundle
+from .errors import FedgateError
 from .guard import check
 from .images import load_image
 from .manifest import Manifest, Program
+from .pictures.folders import pictures_below
 from .select import best, choose_level, matching, runnable
 from .tuning.model import model_role, open_model, tuned_level, tuned_trunks
 from .tuning.personal import load_personal
@@ -26,10 +28,13 @@ def predict(
 ) -> dict:
     """Classify pictures with one program, by default the one that shows most and loads fastest.
 
-    personal: a file by `fedgate finetune`, whose parameters the tail then has.
+    images: files, and folders of which all pictures are taken. personal: a file by `fedgate finetune`, whose parameters
+    the tail then has.
     Returns a JSON object: the program, and by picture its top class, all probabilities, the MACs that its masks ask
-    for and those that the program executes, and for programs with masks the open channels of every gated layer.
-    Raises `FedgateError` for an unreadable picture or when nothing can run, `UsageError` for unknown names and levels.
+    for and those that the program executes, and for programs with masks the open channels of every gated layer;
+    "unreadable", the pictures that cannot be read, each with the reason; "left_out", lines on what of folders is no
+    picture. Raises `FedgateError` when nothing can run or no picture can be read, `UsageError` for unknown names and
+    levels.
     """
     manifest = bundle.manifest
     tuned = None if personal is None else load_personal(personal, bundle)
@@ -39,13 +44,20 @@ def predict(
     else:
         level = tuned_level(tuned, level, density, bundle)
         program = tuned_trunks(bundle, engine, role)[0]
-    inputs = [load_image(path, manifest) for path in images]
+    paths, left_out = find_pictures(images)
     check(bundle, [program])
     loaded = open_model(bundle, program, tuned)
-    rows = []
-    for path, image in zip(images, inputs, strict=True):
+    rows, unreadable = [], []
+    for path in paths:
+        try:
+            image = load_image(path, manifest)
+        except FedgateError as error:
+            unreadable.append({"image": str(path), "reason": str(error)})
+            continue
         logits, open = loaded.run(image, level if program.takes_level else None)
         rows.append({"image": str(path), **describe(manifest, program, level, logits[0], open)})
+    if not rows:
+        raise FedgateError(f"{unreadable[0]['reason']}{more_than_one(unreadable)}")
     return {
         "model": manifest.model,
         "engine": program.engine,
@@ -53,7 +65,29 @@ def predict(
         "program": program.file,
         "density": None if program.role == "dense" else manifest.densities[level],
         "images": rows,
+        "unreadable": unreadable,
+        "left_out": left_out,
     }
+
+
+def find_pictures(images: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Files as they are, and the pictures of folders at any depth; lines that tell what of the folders is left out."""
+    paths, left_out = [], []
+    for path in map(Path, images):
+        if not path.is_dir():
+            paths.append(path)
+            continue
+        found, tree = pictures_below(path)
+        paths += [path / name for name in found]
+        left_out += tree.notes()
+        if not found:
+            raise FedgateError("; ".join((f"{path} holds no pictures", *tree.notes())))
+    return paths, left_out
+
+
+def more_than_one(unreadable: Sequence) -> str:
+    """What follows the first of several reasons."""
+    return f" (and {len(unreadable) - 1:,} more)" if len(unreadable) > 1 else ""
 
 
 def describe(manifest: Manifest, program: Program, level: int, logits: np.ndarray, open: np.ndarray | None) -> dict:

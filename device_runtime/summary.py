@@ -19,7 +19,12 @@ def summarise(bundle: Bundle) -> dict:
         "width": manifest.width,
         "dataset": manifest.dataset,
         "labels": list(manifest.labels),
-        "input": {"shape": list(manifest.shape), "mean": list(manifest.mean), "std": list(manifest.std)},
+        "input": {
+            "shape": list(manifest.shape),
+            "mean": list(manifest.mean),
+            "std": list(manifest.std),
+            "background": list(manifest.background),
+        },
         "densities": list(manifest.densities),
         "default_level": manifest.default_level,
         "programs": [asdict(program) for program in manifest.programs],

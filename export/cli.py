@@ -37,9 +37,10 @@ import click
     type=click.IntRange(1, 4096),
     help="Examples in a step of --trainable's programs.  [16]",
 )
+@click.option("--data", metavar="NAME", help="Where the run's data lie now, if not where they did.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print the bundle's programs as JSON.")
-def export(run, to, out, dense_run, client, calibrate, trainable, batch_size, overwrite, as_json):
+def export(run, to, out, dense_run, client, calibrate, trainable, batch_size, data, overwrite, as_json):
     """Export a run as a bundle: programs for each runtime, compared with eager PyTorch before anything is written.
 
     A bundle holds `dense` (no gates), `masked` (gates, nothing skipped), `skip` (open channels alone, where the kernel
@@ -63,7 +64,7 @@ def export(run, to, out, dense_run, client, calibrate, trainable, batch_size, ov
     engines = list(dict.fromkeys(name.strip() for name in to.split(",") if name.strip()))
     console = Console(stderr=True, quiet=as_json)
     bundle = export_run(
-        run, out, engines, dense_run, overwrite, console, client, calibrate, trainable, batch_size or 16
+        run, out, engines, dense_run, overwrite, console, client, calibrate, trainable, batch_size or 16, data
     )
     if as_json:
         programs = [

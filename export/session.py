@@ -11,6 +11,7 @@ from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.errors import FedgateError, UsageError, choose
 from fedgate.device_runtime.guard import remember
 from fedgate.device_runtime.kernels.build import ensure
+from fedgate.device_runtime.pictures.fit import parse_colour
 from fedgate.device_runtime.records import REFERENCE_META, SALIENCE_META
 from fedgate.device_runtime.tensors import pack
 from fedgate.device_runtime.verify import verify
@@ -56,6 +57,7 @@ def export_run(
     calibrate=None,
     trainable=None,
     batch_size=16,
+    moved=None,
 ):
     """Export a run to a bundle for the given engines; returns the loaded `Bundle`.
 
@@ -63,7 +65,8 @@ def export_run(
     this run's network with its gates removed, good as a baseline of speed alone.
     client, calibrate: whose masks static programs have, where not those of all clients: a client's, by its number, or
     those of a folder of images.
-    trainable: "head" or "last-stage", to add the programs that train it in batches of `batch_size`.
+    trainable: "head" or "last-stage", to add the programs that train it in batches of `batch_size`. moved: where the
+    run's data lie now, if not where they did.
     Raises `FedgateError` when a program does not compute what eager PyTorch computes; nothing is written then.
     """
     console = console or Console(stderr=True, quiet=True)
@@ -80,12 +83,12 @@ def export_run(
     if trainable is not None:
         choose("trainable part", trainable, TRAINABLE[1:])
         check_engines(engines)
-    data = run_data(directory.info.config)
+    data, _ = run_data(directory.info, moved)
     images = test_images(data, COMPARED_IMAGES)
     checkpoint = directory.load()
     if checkpoint is None:
         raise FedgateError(f"{run} has no checkpoint, and so no salience record: train it for a round or more")
-    scope, records = mask_records(directory, network, checkpoint.salience, client, calibrate)
+    scope, records = mask_records(directory, network, checkpoint.salience, client, calibrate, console)
     kept = kept_by_level(network, records, scope, console)
     part = None if trainable is None else make_trainable(directory, checkpoint.state, trainable, batch_size)
     return build_bundle(
@@ -144,6 +147,8 @@ def manifest_fields(directory, network, rounds, dense_run):
             "layout": "NCHW",
             "mean": info.data["mean"],
             "std": info.data["std"],
+            "fit": "crop",
+            "background": list(parse_colour(config.background)),
         },
         "densities": list(network.densities),
         "default_level": len(network.densities) - 1,

@@ -2,13 +2,14 @@
 
 from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.train.salience import observe
+from fedgate.train.unlabelled import load_unlabelled
 
 from .reference import kept_by_record
 
 CALIBRATED = "calibrated"  # the scope of a record that was made from images
 
 
-def mask_records(directory, network, records, client=None, calibrate=None):
+def mask_records(directory, network, records, client=None, calibrate=None, console=None):
     """The salience records that a bundle gets, and which of them fixes its static masks: (scope, records by scope).
 
     records: of the run's newest checkpoint. client: a client's number, whose record it is then. calibrate: a folder of
@@ -20,10 +21,11 @@ def mask_records(directory, network, records, client=None, calibrate=None):
         return "global", records
     kept = {scope: records[scope] for scope in ("global",) if scope in records}
     if calibrate is not None:
-        from fedgate.train.hub_data import read_images  # takes seconds to import
-
         data = directory.info.data
-        record = observe(network, read_images(calibrate, network.shape), (data["mean"], data["std"]))
+        images, warnings = load_unlabelled(calibrate, network.shape, directory.info.config.background)
+        for warning in warnings:
+            console.print(warning, highlight=False, soft_wrap=True, markup=False)
+        record = observe(network, images, (data["mean"], data["std"]))
         return CALIBRATED, kept | {CALIBRATED: record}
     scope = f"client-{client}"
     if scope not in records:

@@ -137,7 +137,7 @@ def test_set(run_path):
     from fedgate.train.ingredients import run_data
     from fedgate.train.run_directory import RunDirectory
 
-    data = run_data(RunDirectory.open(run_path).info.config)
+    data, _ = run_data(RunDirectory.open(run_path).info)
     count = len(data.test_labels)
     chosen = [i * count // min(count, MOST_TESTED) for i in range(min(count, MOST_TESTED))]
     images = normalise(data.test_images[chosen], data.mean, data.std).numpy()

@@ -63,11 +63,18 @@ def floats(ctx, param, value):
     "--data",
     metavar="NAME",
     help="digits, a folder (parquet as on the Hugging Face hub, or images by class), a hub name, or "
-    "cifar-10-binary.tar.gz.  [digits]",
+    "cifar-10-binary.tar.gz. With --resume: where the run's data lie now.  [digits]",
 )
+@click.option("--image", metavar="COLUMN", help="The column of pictures, where the data has several.")
 @click.option("--label", metavar="COLUMN", help="The column to predict, where the data has several.")
 @click.option("--group", metavar="COLUMN", help="The column of natural ids for the partition `natural`.")
-@click.option("--image-size", type=click.IntRange(1), help="Resize every image to this many pixels square.")
+@click.option("--image-size", type=click.IntRange(1), help="Crop and resize every image to this many pixels square.")
+@click.option(
+    "--background", metavar="COLOUR", help="What is transparent becomes this: white, #RRGGBB or R,G,B.  [white]"
+)
+@click.option(
+    "--skip-unreadable/--no-skip-unreadable", default=None, help="Leave out pictures that cannot be read.  [off]"
+)
 @click.option("--clients", type=int, help="Number of clients.  [8]")
 @click.option("--partition", metavar="SCHEME", help="iid, dirichlet:ALPHA, classes:K or natural.  [dirichlet:0.3]")
 @heading("Network and gates")

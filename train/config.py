@@ -30,7 +30,10 @@ class TrainConfig:
     data: str = "digits"
     label: str | None = None
     group: str | None = None
+    image: str | None = None
     image_size: int | None = None
+    background: str = "white"
+    skip_unreadable: bool = False
     clients: int = 8
     partition: str = "dirichlet:0.3"
     model: str = "cnn"

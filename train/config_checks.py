@@ -2,6 +2,7 @@
 
 from fedgate.device_runtime.codec import CODECS
 from fedgate.device_runtime.errors import UsageError, choose
+from fedgate.device_runtime.pictures.fit import parse_colour
 
 from .clocks import parse_rate, parse_spread
 from .gates import GATED, check_gate
@@ -57,6 +58,7 @@ def check(config):
     for name, (what, known) in NAMES.items():
         choose(what, getattr(config, name), known)
     check_gate(config.gate, config.density)
+    parse_colour(config.background)
     parse_spread(config.speed_spread)
     for rate in (config.uplink, config.downlink):
         parse_rate(rate)

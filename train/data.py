@@ -9,8 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fedgate.device_runtime.checks import is_text
 from fedgate.device_runtime.errors import FedgateError, UsageError
+from fedgate.device_runtime.manifest import WHITE
+from fedgate.device_runtime.pictures.fit import parse_colour
+from fedgate.device_runtime.pictures.folders import Tree
 
+from .decoding import Reading
+from .folder_data import folder_of, read_folder
 from .source import KNOWN, Source, Split
 
 TEST_SHARE = 0.2
@@ -37,6 +43,7 @@ class ImageData:
     train_groups: np.ndarray | None = None
     group: str | None = None
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @functools.cached_property
     def sha256(self):
@@ -48,29 +55,57 @@ class ImageData:
 
 
 def load_data(
-    name: str = "digits", label: str | None = None, group: str | None = None, size: int | None = None
+    name: str = "digits",
+    label: str | None = None,
+    group: str | None = None,
+    size: int | None = None,
+    image: str | None = None,
+    background: str = "white",
+    skip_unreadable: bool = False,
 ) -> ImageData:
     """Load a data set by name: `digits`, a folder, a Hugging Face hub name, or the CIFAR-10 binary archive.
 
-    label: the column to predict, where several could be meant (CIFAR-100 has two) or its type does not tell.
+    label, image: the columns to predict and to look at, where several could be meant or their types do not tell.
     group: the column of natural ids (writers, users) for the partition "natural". size: resize every image to
-    (size, size); without it see `hub_data.decode_images`. Without a test split, the validation split is the test
-    split, or else a fixed, stratified fifth of the training examples: never another one by another seed, so runs
-    can be compared. Raises UsageError for a wrong request, FedgateError for data that cannot be read.
+    (size, size); without it see `decoding.decode_images`. background: what is transparent becomes this colour.
+    skip_unreadable: leave out damaged pictures. Without a test split, the validation split is the test split, or else a
+    fixed, stratified fifth of the training examples: never another one by another seed, so runs can be compared. Raises
+    UsageError for a wrong request, FedgateError for data that cannot be read.
     """
-    path = Path(name).expanduser()
+    path, colour = Path(name).expanduser(), parse_colour(background)
     is_hub_name = re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) and not path.exists()
+    notes = ()
     if name == "digits" or (path.exists() and _is_cifar(path)):
-        if label or group or size:
-            raise UsageError(f"'{name}' has one label, no other column and one size: leave label, group and size")
+        if label or group or size or image or colour != WHITE or skip_unreadable:
+            raise UsageError(
+                f"'{name}' has one label, no other column and one size: leave label, group, image, size, background "
+                "and skip-unreadable"
+            )
         source = _digits() if name == "digits" else _cifar(path)
+        if name == "digits" and path.exists():
+            notes = ("'digits' are scikit-learn's; give ./digits for the one of that name here",)
     elif path.is_dir() or is_hub_name:
-        from .hub_data import read_hub_data  # takes seconds to import
-
-        source = read_hub_data(name if is_hub_name else str(path), label, group, size)
+        reading = Reading(size, colour, skip_unreadable)
+        source = _pictures(name if is_hub_name else path, (image, label, group), reading)
     else:
         raise UsageError(f"no data '{name}': it is neither a known name nor a folder; known: {KNOWN}")
+    source = source._replace(notes=notes + source.notes)
     return _assemble(name if name == "digits" or is_hub_name else path.resolve().name, source, group)
+
+
+def _pictures(place: Path | str, columns: tuple[str | None, ...], reading: Reading) -> Source:
+    """A folder, of parquet files or of pictures by class, or a name on the hub."""
+    if isinstance(place, Path):
+        found = folder_of(place)
+        if isinstance(found, Tree):
+            if any(columns):
+                raise UsageError(f"'{place}' holds pictures by class and no columns: leave image, label and group")
+            return read_folder(found, reading)
+    from .table_data import Columns, read_tables  # takes seconds to import
+    from .tables import read_hub, read_parquet
+
+    tables = read_hub(place) if isinstance(place, str) else read_parquet(place.resolve(), found)
+    return read_tables(tables, Columns(*columns), reading)
 
 
 def _is_cifar(path: Path) -> bool:
@@ -97,6 +132,10 @@ def _digits() -> Source:
 
 def _assemble(name: str, source: Source, group: str | None) -> ImageData:
     train, test, notes = source.train, source.test, source.notes
+    if wrong := [label for label in source.labels if not is_text(label)]:
+        raise UsageError(
+            f"'{name}' has a class {wrong[0]!a}, and names of classes are printable texts of 1 to 200 letters"
+        )
     if test is None:
         kept, held_out = stratified_split(train.labels, source.labels)
         train, test = _select(train, kept), _select(train, held_out)
@@ -118,6 +157,7 @@ def _assemble(name: str, source: Source, group: str | None) -> ImageData:
         train_groups=train.groups,
         group=group,
         notes=notes,
+        warnings=source.warnings,
     )
 
 

@@ -17,9 +17,10 @@ import click
 @click.option(
     "--finetune-lr", type=click.FloatRange(1e-12, 1e3), help="Their learning rate.  [a tenth of the run's --lr]"
 )
+@click.option("--data", metavar="NAME", help="Where the run's data lie now, if not where they did.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def evaluate(run, finetune_epochs, finetune_lr, workers, as_json):
+def evaluate(run, finetune_epochs, finetune_lr, data, workers, as_json):
     """Evaluate a run: accuracy and executed MACs by density, over-fitting, calibration, and every client's accuracy.
 
     A client's accuracy is that of each class weighted by how much of it the client holds. The worst decile is the mean
@@ -37,7 +38,7 @@ def evaluate(run, finetune_epochs, finetune_lr, workers, as_json):
     if finetune_lr is not None and not finetune_epochs:
         raise click.UsageError("--finetune-lr goes with --finetune-epochs")
     progress = Console(stderr=True, quiet=as_json)
-    result = evaluate_run(run, workers, finetune_epochs, finetune_lr, progress)
+    result = evaluate_run(run, workers, finetune_epochs, finetune_lr, progress, data)
     if as_json:
         click.echo(json.dumps(result))
     else:

@@ -1,6 +1,8 @@
 """What a run is made of: its data, their partition, its network and its engine, from a resolved configuration."""
 
+import dataclasses
 import functools
+import os
 import platform
 import uuid
 from importlib import metadata
@@ -80,17 +82,36 @@ def base_tensors(info: RunInfo):
     return tensors
 
 
-def run_data(config: TrainConfig):
-    """The data of a configuration."""
-    return load_data(config.data, config.label, config.group, config.image_size)
-
-
 def prepare(config: TrainConfig):
     """The data of a configuration and its partition: (data, list of index arrays, one a client)."""
-    data = run_data(config)
+    data = load_data(
+        config.data,
+        config.label,
+        config.group,
+        config.image_size,
+        config.image,
+        config.background,
+        config.skip_unreadable,
+    )
     parts = partition(
         data.train_labels.numpy(), config.clients, config.partition, config.seed, groups=data.train_groups
     )
+    return data, parts
+
+
+def run_data(info: RunInfo, moved=None):
+    """The data of a run that exists, and their partition. moved: where they lie now, if not where they did.
+
+    Their hash tells whether they are the same. Raises `UsageError` for others, and for none.
+    """
+    config = info.config if moved is None else dataclasses.replace(info.config, data=str(moved))
+    try:
+        data, parts = prepare(config)
+    except UsageError as error:
+        if moved is not None or os.path.exists(config.data):
+            raise
+        raise UsageError(f"{error}; if the run's data lie elsewhere now, name the place with --data") from error
+    check_data(info, data, config.data)
     return data, parts
 
 
@@ -111,9 +132,10 @@ def expected_updates(info: RunInfo, network):
     return update_spec(network, info.run, sorted(control))
 
 
-def check_data(info: RunInfo, data):
-    if data.sha256 != info.data["sha256"]:
-        raise UsageError(f"'{info.config.data}' now holds other data than this run was trained on")
+def check_data(info: RunInfo, data, place=None):
+    """Refuse data that are not a run's own: other pixels or labels, or classes of other names."""
+    if (data.sha256, list(data.labels)) != (info.data["sha256"], info.data["labels"]):
+        raise UsageError(f"'{place or info.config.data}' holds other data than this run was trained on")
 
 
 def make_engine(info: RunInfo, data, parts, workers, tensors=None, superlink=None):

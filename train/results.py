@@ -6,24 +6,24 @@ from rich.console import Console
 from fedgate.device_runtime import macs
 from fedgate.device_runtime.tables import console, table
 
-from .ingredients import make_engine, make_network, prepare
+from .ingredients import make_engine, make_network, run_data
 from .partition import class_table
 from .personal import FINETUNE_LR, finetune_plan, own_test_images, trained_images, worst_decile
 from .rows import mean_overlap
 from .run_directory import RunDirectory
 
 
-def evaluate_run(path, workers=1, finetune_epochs=0, finetune_lr=None, progress=None):
+def evaluate_run(path, workers=1, finetune_epochs=0, finetune_lr=None, progress=None, moved=None):
     """Evaluate a run's model; returns a JSON-ready dict: accuracy by level, by client, calibration, MACs, masks.
 
     finetune_epochs: where above 0, each client fine-tunes the model on its own examples and is judged before and after;
-    finetune_lr: by default `FINETUNE_LR` of the run's. Personal models are not kept.
+    finetune_lr: by default `FINETUNE_LR` of the run's. Personal models are not kept. moved: where its data lie now.
     """
     progress = progress or Console(stderr=True, quiet=True)
     directory = RunDirectory.open(path)
     config = directory.info.config
     lr = FINETUNE_LR * config.lr if finetune_lr is None else finetune_lr
-    data, parts = prepare(config)
+    data, parts = run_data(directory.info, moved)
     held = class_table(data.train_labels.numpy(), parts, len(data.labels))
     tensors = directory.model_tensors()
     engine = make_engine(directory.info, data, parts, workers)

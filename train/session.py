@@ -10,7 +10,7 @@ from fedgate.device_runtime.errors import FedgateError, UsageError
 from .board import Board
 from .config import TrainConfig
 from .inbox import check_inbox
-from .ingredients import base_tensors, describe_run, make_network, prepare
+from .ingredients import base_tensors, describe_run, make_network, prepare, run_data
 from .partition import plot_class_table, render_class_table
 from .progress import RoundProgress
 from .rounds import Run
@@ -39,7 +39,8 @@ def resolve_config(resume=None, options=None):
 def run_training(out, resume, workers=1, quiet=False, options=None, superlink=None, until=None):
     """Start a run in the new folder `out`, or continue the one in `resume`; returns its path.
 
-    options: fields of `TrainConfig`. On resume they may only repeat what the run was started with. superlink: where the
+    options: fields of `TrainConfig`. On resume they may only repeat what the run was started with, but for the place of
+    its data. superlink: where the
     clients of a run with the engine "flower" are (`flower.engine.Superlink`). until: stop after this round.
     """
     if bool(out) == bool(resume):
@@ -49,7 +50,7 @@ def run_training(out, resume, workers=1, quiet=False, options=None, superlink=No
         directory = RunDirectory.open(resume)
         check_same(directory, options)
         check_superlink(directory.info.config, superlink)
-        data, parts = prepare(directory.info.config)
+        data, parts = run_data(directory.info, options.get("data"))
     else:
         config = new_config(options)
         check_superlink(config, superlink)
@@ -79,8 +80,10 @@ def how_to_continue(directory):
 def follow(run, quiet, directory, show_partition, until=None):
     """Run the rounds that are left, or those up to `until`, with progress, TensorBoard events and a closing line."""
     console = Console(stderr=True, quiet=quiet)
+    for warning in run.data.warnings:  # what is lost is told in any case
+        Console(stderr=True).print(warning, highlight=False, soft_wrap=True, markup=False)
     for note in run.data.notes:
-        console.print(note, highlight=False, soft_wrap=True)
+        console.print(note, highlight=False, soft_wrap=True, markup=False)
     if show_partition:
         console.print(render_class_table(run.table, run.data.labels))
         plot_class_table(run.table, run.data.labels, directory.path / "clients.png")
@@ -117,9 +120,9 @@ def check_superlink(config, superlink):
 
 
 def check_same(directory, options):
-    """Refuse options that contradict those a run was started with."""
+    """Refuse options that contradict those a run was started with; its data may lie elsewhere now."""
     config = directory.info.config
-    given = dataclasses.asdict(dataclasses.replace(config, **options))
+    given = dataclasses.asdict(dataclasses.replace(config, **options | {"data": config.data}))
     for name, value in dataclasses.asdict(config).items():
         if given[name] != value:
             option = name.replace("_", "-")

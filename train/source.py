@@ -20,9 +20,20 @@ class Split(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What a reader found: the names of the classes, the splits, and what the user should be told."""
+    """What a reader found: the names of the classes, the splits, and what the user should be told.
+
+    notes: choices that were made in reading. warnings: what was left out; they are told even where notes are not.
+    """
 
     labels: list[str]
     train: Split
     test: Split | None
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def unused_split(test: str | None, sizes: dict[str, int]) -> tuple[str, ...]:
+    """What to tell of splits: which one serves as the test split, and which are not used; sizes: examples by split."""
+    notes = () if test in (None, "test") else (f"no labelled test split: the split '{test}' is used as one",)
+    unused = [f"'{split}' ({size:,} images)" for split, size in sizes.items() if split not in ("train", test) and size]
+    return notes + ((f"not used: the split {' and '.join(unused)}",) if unused else ())

@@ -1,6 +1,7 @@
 """The labelled images that a device holds: a folder of images by class, or recorded samples.
 
-A folder is DIR/CLASS/IMAGE; each CLASS is a label of the bundle, and not every label needs a folder. Recorded samples,
+A folder is DIR/CLASS/.../IMAGE, by the rules of `pictures.folders`; each CLASS is a label of the bundle, and not every
+label needs a folder. Recorded samples,
 what an application kept of its camera's frames, are one tensor file: "images" uint8 (n, C, H, W) of the network's own
 shape and "labels" int64 (n,), indices into the metadata's "labels": {"format": "fedgate-samples", "version": 1,
 "labels": [the names of the classes]}.
@@ -8,6 +9,7 @@ shape and "labels" int64 (n,), indices into the metadata's "labels": {"format": 
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from ..checks import Fields
 from ..errors import FedgateError, UsageError, choose
 from ..images import load_pixels
 from ..manifest import Manifest
+from ..pictures.folders import name_some, scan
 from ..storage import sha256_file
 from ..tensors import read_tensors, tensors_hash, write_tensors
 
@@ -33,6 +36,7 @@ class Examples:
 
     names: of each image, for messages. labels: int64 (n,), indices into the bundle's labels. digest: SHA-256 of names,
     labels and contents. pixels: index -> uint8 (H, W, C); raises `FedgateError` for an image that cannot be read.
+    left_out: lines that tell what of a folder is not used.
     """
 
     source: Path
@@ -40,6 +44,7 @@ class Examples:
     labels: np.ndarray
     digest: str
     pixels: Callable[[int], np.ndarray]
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -66,26 +71,36 @@ def write_samples(path: Path, images: np.ndarray, labels: np.ndarray, names: Seq
 
 
 def _folder(path, manifest):
-    try:
-        folders = sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
-        files, labels = [], []
-        for name in folders:
-            choose(f"class of {path}", name, manifest.labels)
-            found = sorted(e.name for e in os.scandir(path / name) if e.is_file() and not e.name.startswith("."))
-            files += [f"{name}/{file}" for file in found]
-            labels += [manifest.labels.index(name)] * len(found)
-    except OSError as error:
-        raise FedgateError(f"cannot read {path}: {error.strerror or error}") from error
+    tree = scan(path)
+    classes, numbers = tree.classes["train"], {}
+    known = {unicodedata.normalize("NFC", label): i for i, label in enumerate(manifest.labels)}
+    for name in classes:
+        choose(f"class of {path}", name, known)
+        numbers[name] = known[name]
+    files = [file for name in classes for file in classes[name]]
+    left_out = tree.notes() + tuple(
+        f"left out, as devices learn from train alone: the split '{split}' ({sum(map(len, others.values())):,} images)"
+        for split, others in tree.classes.items()
+        if split != "train"
+    )
     if not files:
-        raise FedgateError(f"{path} holds no images by class: they are looked for as {path}/CLASS/IMAGE")
+        raise FedgateError(
+            f"{'; '.join((f'{path} holds no images by class', *left_out))}: looked for as {path}/CLASS/IMAGE"
+        )
     if len(files) > MOST_IMAGES:
         raise FedgateError(f"{path} holds {len(files):,} images, and at most {MOST_IMAGES:,} are read")
+    labels = [numbers[name] for name in classes for _ in classes[name]]
     digest = hashlib.sha256()
     for file in files:
         digest.update(os.fsencode(file) + b"\0" + bytes.fromhex(sha256_file(path / file)))
-    names = tuple(file if file.isprintable() else ascii(file)[1:-1] for file in files)
+    names = tuple(name_some([file]) for file in files)
     return Examples(
-        path, names, np.array(labels, np.int64), digest.hexdigest(), lambda i: load_pixels(path / files[i], manifest)
+        path,
+        names,
+        np.array(labels, np.int64),
+        digest.hexdigest(),
+        lambda i: load_pixels(path / files[i], manifest),
+        left_out,
     )
 
 

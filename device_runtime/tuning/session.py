@@ -105,6 +105,7 @@ def finetune(
             "examples": len(chosen),
             "validation_examples": len(held),
             "unreadable": bad,
+            "left_out": list(examples.left_out),
             "before": before and before["accuracy"],
             "after": after["validation_accuracy"],
             "best_epoch": done.best_epoch(),

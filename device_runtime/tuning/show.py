@@ -49,6 +49,8 @@ def print_result(result: dict) -> None:
         mark = " *" if row["epoch"] == result["best_epoch"] else ""
         made.add_row(f"{row['epoch']}{mark}", f"{row['loss']:.3f}", f"{row['accuracy']:.1%}", *held)
     out.print(made)
+    for note in result["left_out"]:
+        out.print(note)
     if result["unreadable"]:
         out.print(f"left out, as they cannot be read: {', '.join(result['unreadable'])}")
     if result["before"] is not None:

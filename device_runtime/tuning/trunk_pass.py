@@ -9,11 +9,12 @@ from ..bundle import Bundle
 from ..errors import FedgateError
 from ..images import normalise
 from ..macs import mask_width
+from ..pictures.folders import name_some
 from .examples import Examples
 from .features import DONE, UNREADABLE, Features
 from .programs import TailPrograms, run_trunk
 
-NAMED = 5  # unreadable images in one error
+NAMED = 50  # unreadable images in one error
 
 
 def open_features(folder: Path, bundle: Bundle, programs: TailPrograms, examples: Examples, level: int) -> Features:
@@ -61,10 +62,9 @@ def run_examples(
     if len(bad) == len(examples):
         raise FedgateError(f"none of the {len(bad)} images of {examples.source} can be read: {reason}")
     if bad and not skip_unreadable:
-        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         raise FedgateError(
             f"{len(bad)} of the {len(examples)} images of {examples.source} cannot be read: "
-            f"{', '.join(bad[:NAMED])}{more}; remove them, or leave them out with --skip-unreadable"
+            f"{name_some(bad, NAMED)}; remove them, or leave them out with --skip-unreadable"
         )
     return bad
 

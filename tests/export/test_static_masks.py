@@ -91,7 +91,7 @@ def check_static_programs(bundle, run, counts, strengths):
     counts, strengths: layer -> (levels, C).
     """
     directory, network = load_network(run)
-    images, reference = images_of(run_data(directory.info.config), 6), EagerReference(network)
+    images, reference = images_of(run_data(directory.info)[0], 6), EagerReference(network)
     columns = mask_slices(network.layers)
     programs = [program for program in bundle.manifest.programs if program.role == "static"]
     assert [program.level for program in programs] == [0, 1]

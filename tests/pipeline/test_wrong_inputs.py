@@ -139,9 +139,11 @@ def test_an_image_that_is_none(refused, bundle, here):
     noise = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
     Image.fromarray(noise).save(here / "cut.png")
     (here / "cut.png").write_bytes((here / "cut.png").read_bytes()[:500])
-    for name in ("text.png", "empty.png", "cut.png", "missing.png", "."):
+    for name in ("text.png", "empty.png", "cut.png", "missing.png"):
         status, line = refused("predict", bundle, name)
         assert status == 1 and f"cannot read the picture {name}: " in line
+    status, line = refused("predict", bundle, ".")  # all of them
+    assert status == 1 and "cannot read the picture cut.png: " in line and "(and 2 more)" in line
 
 
 # Run directories

@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.train.cifar_binary import CLASSES, FILE_MD5S, FOLDER, read_cifar_binary, read_records
 from fedgate.train.data import load_data, mean_std, stratified_split
-from fedgate.train.hub_data import decode_images
+from fedgate.train.decoding import Encoded, Reading, decode_images
 
 REPOSITORY = Path(__file__).parents[2]
 CIFAR = Path(os.environ.get("FEDGATE_CIFAR10", REPOSITORY.parent / "shared" / "data" / "cifar10-jpeg75"))
@@ -131,7 +131,7 @@ def test_validation_serves_as_test(tmp_path):
 
 def test_class_folder_called_train_is_refused_not_taken_for_a_split(tmp_path):
     write_folder(tmp_path / "traffic", ["bus", "train", "truck"], 4)
-    with pytest.raises(UsageError, match="none of them called train, test or validation"):
+    with pytest.raises(UsageError, match=r"the class 'bus' lies beside 'train'.*none .* may be called train"):
         load_data(str(tmp_path / "traffic"))
 
 
@@ -154,13 +154,17 @@ def test_unlabelled_examples_are_refused(tmp_path):
         load_data(str(tmp_path / "d"))
 
 
-def named(*arrays):
-    return [(png(array), f"image {i}") for i, array in enumerate(arrays)]
+def decode(*arrays, size=None):
+    """The pixels of pictures by `decode_images`, and its notes."""
+    pictures = [Encoded(a if isinstance(a, bytes) else png(a), f"image {i}") for i, a in enumerate(arrays)]
+    images, read, notes = decode_images(pictures, Reading(size))
+    assert read.all()
+    return images, notes
 
 
 def test_images_of_one_size_stay_as_they_are():
     arrays = [pixels(30, 20, 3), pixels(30, 20, 3)]
-    images, notes = decode_images(named(*arrays), None)
+    images, notes = decode(*arrays)
     assert notes == () and np.array_equal(images.permute(0, 2, 3, 1), arrays)
 
 
@@ -173,7 +177,7 @@ def test_other_images_become_centre_squares(shapes, size, side):
         top, left = (height - edge) // 2, (width - edge) // 2
         array[top : top + edge, left : left + edge] = 200
         arrays.append(array)
-    images, notes = decode_images(named(*arrays), size)
+    images, notes = decode(*arrays, size=size)
     assert images.shape == (len(shapes), 3, side, side)
     inner = slice(side // 9, -(side // 9))  # interpolation blends the outermost pixels with what was cut off
     assert (images[:, :, inner, inner] == 200).all()
@@ -181,14 +185,14 @@ def test_other_images_become_centre_squares(shapes, size, side):
 
 
 def test_large_images_of_one_size_are_reduced():
-    images, notes = decode_images(named(pixels(300, 400, 3)), None)
+    images, notes = decode(pixels(300, 400, 3))
     assert images.shape == (1, 3, 224, 224) and "224x224" in notes[0]
 
 
 def test_one_colour_image_makes_all_three_channels():
     gray, colour = pixels(8, 8), pixels(8, 8, 3)
-    assert np.array_equal(decode_images(named(gray), None)[0][0, 0], gray)
-    images, _ = decode_images(named(gray, colour), None)
+    assert np.array_equal(decode(gray)[0][0, 0], gray)
+    images, _ = decode(gray, colour)
     assert np.array_equal(images[0].permute(1, 2, 0), np.stack([gray] * 3, axis=2))
     assert np.array_equal(images[1].permute(1, 2, 0), colour)
 
@@ -197,13 +201,13 @@ def test_exif_rotation_is_applied():
     array = pixels(8, 12, 3)
     exif = Image.Exif()
     exif[0x0112] = 6  # shot with the camera turned: show it rotated clockwise
-    images, _ = decode_images([(png(array, exif=exif), "photo")], None)
+    images, _ = decode(png(array, exif=exif))
     assert np.array_equal(images[0].permute(1, 2, 0), np.rot90(array, -1))
 
 
-def test_sixteen_bit_images_are_refused():
-    with pytest.raises(FedgateError, match="image 0 has more than 8 bits"):
-        decode_images(named(pixels(8, 8).astype(np.uint16)), None)
+def test_sixteen_bit_images_keep_their_upper_bits():
+    array = RNG.integers(0, 2**16, (8, 8), dtype=np.uint16)
+    assert np.array_equal(decode(array)[0][0, 0], array >> 8)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "junk"])
@@ -211,7 +215,7 @@ def test_corrupt_image_is_named(tmp_path, damage):
     write_folder(tmp_path / "pets", ["cat", "dog"], 3, side=40)
     broken = tmp_path / "pets" / "dog" / "001.png"
     broken.write_bytes(broken.read_bytes()[:1500] if damage == "truncated" else b"junk")
-    with pytest.raises(FedgateError, match=r"cannot decode '.*dog/001.png' .*repair or remove it") as caught:
+    with pytest.raises(FedgateError, match=r"cannot read the picture .*dog/001.png: .*repair or remove it") as caught:
         load_data(str(tmp_path / "pets"))
     assert "\n" not in str(caught.value)
 
@@ -227,7 +231,7 @@ def test_truncated_parquet_is_named(tmp_path, capfd):
 
 
 def test_empty_folder(tmp_path):
-    with pytest.raises(FedgateError, match="holds no data that can be read"):
+    with pytest.raises(FedgateError, match=r"holds no pictures by class, .* and no parquet files"):
         load_data(str(tmp_path))
 
 
@@ -299,7 +303,7 @@ def test_cifar_archive_and_folder(tmp_path):
 
 
 def test_columns_are_for_data_that_has_them():
-    with pytest.raises(UsageError, match="leave label, group and size"):
+    with pytest.raises(UsageError, match="leave label, group, image, size, background"):
         load_data("digits", group="writer")
 
 

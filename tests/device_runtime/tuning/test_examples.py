@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fedgate.device_runtime.errors import FedgateError, UsageError
+from fedgate.device_runtime.images import load_pixels
 from fedgate.device_runtime.tensors import pack, write_tensors
 from fedgate.device_runtime.tuning.examples import load_examples, write_samples
 
@@ -35,8 +36,11 @@ def test_a_folder_in_order_without_what_is_hidden(folder, manifest):
     assert examples.names[1] == f"{manifest.labels[0]}/b.png"
     pixels = examples.pixels(1)
     assert pixels.dtype == np.uint8 and pixels.shape == (8, 8, 3)
-    resized = Image.open(first / "b.png").resize((8, 8), Image.Resampling.BILINEAR)
-    assert np.array_equal(pixels, np.asarray(resized))
+    assert np.array_equal(pixels, load_pixels(first / "b.png", manifest))
+    assert [note.split(":")[0] for note in examples.left_out] == [
+        "left out, hidden, or a system's own",
+        "left out, no pictures",
+    ]
 
 
 def test_the_digest_is_of_names_and_contents(folder, manifest):
@@ -66,6 +70,8 @@ def test_wrong_requests(folder, manifest, tmp_path):
     with pytest.raises(UsageError, match="no data at"):
         load_examples(tmp_path / "nowhere", manifest)
     (folder / "unheard-of").mkdir()
+    assert any("unheard-of" in note for note in load_examples(folder, manifest).left_out)
+    (folder / "unheard-of" / "a.png").write_bytes(b"x")
     with pytest.raises(UsageError, match=f"'unheard-of'; known: {manifest.labels[0]}"):
         load_examples(folder, manifest)
 
