@@ -33,6 +33,14 @@ def test_a_valid_manifest_is_read():
     assert manifest.programs[0].inputs[0].layout == "NHWC" and manifest.programs[0].takes_level
 
 
+def test_a_bundle_without_a_rule_for_pictures_has_the_one_that_there_was():
+    document = valid()
+    assert not {"fit", "background"} & set(document["input"])
+    assert parse_manifest(render_manifest(document)).background == (255, 255, 255)
+    document["input"] |= {"fit": "crop", "background": [1, 2, 3]}
+    assert parse_manifest(render_manifest(document)).background == (1, 2, 3)
+
+
 def test_unknown_keys_are_ignored():
     fields = valid() | {"later": [1]}
     fields["programs"][0]["later"] = 1
@@ -100,6 +108,14 @@ WRONG = {
     "'std'": [put("input", "std", [0, 1, 1]), put("input", "std", [1, 1, -1])],
     "'shape'": [put("input", "shape", [2, 3, 8, 8]), put("input", "shape", [1, 3, 8])],
     "'layout'": [put("input", "layout", "NHWC"), put("programs", 0, "inputs", 0, "layout", "CHW")],
+    "'fit' must be one of crop": [put("input", "fit", "stretch"), put("input", "fit", 1)],
+    "'background'": [
+        put("input", "background", [255, 255]),
+        put("input", "background", [0, 0, 256]),
+        put("input", "background", [0, 0.5, 1]),
+        put("input", "background", "white"),
+    ],
+    "'input' must be an object": [put("input", []), put("input", None)],
     "'level'": [put("programs", 1, "level", 2), put("programs", 1, "level", None), put("programs", 0, "level", 0)],
     "'engine'": [put("programs", 0, "engine", "tensorrt"), put("programs", 0, "engine", [])],
     "'role'": [put("programs", 0, "role", "fast")],

@@ -55,6 +55,26 @@ def test_unreadable_pictures(bundle, tmp_path):
         assert "\n" not in str(caught.value)
 
 
+def test_folders_and_damaged_pictures(bundle, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    for name in ("a/1.png", "a/deep/2.png", "3.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        save(tmp_path / name, pixels)
+    (tmp_path / "a" / "cut.png").write_bytes((tmp_path / "3.png").read_bytes()[:50])
+    (tmp_path / "a" / "notes.txt").write_text("x")
+    result = predict(bundle, [tmp_path / "3.png", tmp_path / "a", tmp_path / "none.png"], role="dense")
+    good, bad = ("3.png", "a/1.png", "a/deep/2.png"), ("a/cut.png", "none.png")
+    assert [row["image"] for row in result["images"]] == [str(tmp_path / name) for name in good]
+    assert [row["image"] for row in result["unreadable"]] == [str(tmp_path / name) for name in bad]
+    assert all("cannot read the picture" in row["reason"] for row in result["unreadable"])
+    assert result["left_out"] == ["left out, no pictures: notes.txt"]
+    with pytest.raises(FedgateError, match=r"cut\.png: .* \(and 1 more\)"):
+        predict(bundle, [tmp_path / "a" / "cut.png", tmp_path / "none.png"])
+    (tmp_path / "b").mkdir()
+    with pytest.raises(FedgateError, match="b holds no pictures"):
+        predict(bundle, [tmp_path / "b"])
+
+
 def test_prediction_of_every_role(bundle, picture):
     dense_total = macs.total(macs.dense(bundle.manifest.layers))
     for role, density, share in (("masked", 0.5, None), ("static", None, 0.344), ("dense", None, 1.0)):

@@ -18,6 +18,8 @@ class TailLearner:
         if trains in (None, "all"):
             raise FedgateError("this node trains the tail of a bundle: start the run with --trainable and --base")
         self.client = TailClient(load_bundle(bundle), data, work, engine, threads=threads)
+        for note in self.client.examples.left_out:
+            log.warning("%s", note)
         unread = self.client.prepare(skip_unreadable=True)
         if unread:
             log.warning("%d images cannot be read and are left out, %s the first", len(unread), unread[0])

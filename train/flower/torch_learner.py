@@ -15,7 +15,7 @@ from ..local_engine import Trainer
 from ..network import load_tensors
 from ..run_directory import RunInfo
 from .messages import FIGURES
-from .worker import Trained
+from .worker import Trained, log
 
 PLAN_KINDS = JSON_KINDS | {int | None: int | None, bool: bool, int: int, str: str}
 
@@ -31,7 +31,9 @@ class TorchLearner:
         if client >= config.clients:
             raise UsageError(f"the run has clients 0 to {config.clients - 1}, and this node is client {client}")
         loaded, parts = prepare(config)
-        check_data(info, loaded)
+        check_data(info, loaded, config.data)
+        for warning in loaded.warnings:
+            log.warning("%s", warning)
         network = make_network(info, resolve_device(device))
         if frozen is not None:
             load_tensors(network, frozen, partly=True)
