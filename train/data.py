@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,13 @@ def load_data(
     else:
         raise UsageError(f"no data '{name}': it is neither a known name nor a folder; known: {KNOWN}")
     source = source._replace(notes=notes + source.notes)
-    return _assemble(name if name == "digits" or is_hub_name else path.resolve().name, source, group)
+    return _assemble(name if name == "digits" or is_hub_name else _name(path), source, group)
+
+
+def _name(path: Path) -> str:
+    """What a folder or file is called, as a manifest can hold it."""
+    name = os.path.basename(os.path.abspath(path)) or "/"
+    return "".join(letter if letter.isprintable() else "?" for letter in name)[:200]
 
 
 def _pictures(place: Path | str, columns: tuple[str | None, ...], reading: Reading) -> Source:

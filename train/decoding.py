@@ -56,7 +56,7 @@ def read_images(encoded: list[Encoded], shape: tuple[int, int, int], background)
     """Encoded pictures as a network takes them: uint8 (N, C, H, W) for `shape` (C, H, W)."""
     channels, height, width = shape
     decoded = _decode(encoded, (width, height), background, channels=channels)
-    return _checked(encoded, *decoded, skip=False)[0]
+    return _checked(encoded, *decoded, skip=None)[0]
 
 
 def _first_size(encoded: list[Encoded]) -> tuple[int, int]:
@@ -103,15 +103,19 @@ def _decode(encoded, wanted: tuple[int, int], background, same_size=False, chann
 
 
 def _checked(encoded, pixels, damage, skip):
-    """(uint8 (N, C, H, W), which were read) of those that could be; an error for those that could not, unless skip."""
+    """(uint8 (N, C, H, W), which were read) of those that could be; an error for those that could not, unless skip.
+
+    skip: None where the user cannot choose.
+    """
     if damage and (not skip or len(damage) == len(encoded)):
         if len(damage) == 1:
-            raise FedgateError(f"{next(iter(damage.values()))}; repair or remove it, or give --skip-unreadable")
+            way = "" if skip is None else ", or give --skip-unreadable"
+            raise FedgateError(f"{next(iter(damage.values()))}; repair or remove it{way}")
         told = "; ".join(damage[i].removeprefix("cannot read the picture ") for i in sorted(damage)[:NAMED])
         more = f" and {len(damage) - NAMED:,} more" if len(damage) > NAMED else ""
+        way = "" if skip is None else ", or leave them out with --skip-unreadable"
         raise FedgateError(
-            f"cannot read {len(damage):,} of {len(encoded):,} pictures: {told}{more}; repair or remove them, "
-            "or leave them out with --skip-unreadable"
+            f"cannot read {len(damage):,} of {len(encoded):,} pictures: {told}{more}; repair or remove them{way}"
         )
     read = np.ones(len(encoded), bool)
     read[list(damage)] = False

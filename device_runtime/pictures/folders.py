@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..checks import is_utf8
 from ..errors import FedgateError, UsageError
 from .formats import missing_plugin, picture_format
 
@@ -121,7 +122,7 @@ def class_name(root: Path, folder: str) -> str:
     """A folder's name as a class. Raises `UsageError` for one that cannot be written in a manifest."""
     name = unicodedata.normalize("NFC", folder)
     if not name.isprintable() or len(name) > 200:
-        why = "is no UTF-8 text" if any("\ud800" <= c <= "\udfff" for c in name) else "cannot be printed"
+        why = "cannot be printed" if is_utf8(name) else "is no UTF-8 text"
         raise UsageError(f"{root}: the class folder {folder!a} has a name that {why}: rename it")
     return name
 

@@ -23,9 +23,9 @@ from fedgate.export.session import test_images as images_of
 from fedgate.export.static_masks import kept_by_level, mask_records
 from fedgate.train.augment import normalise
 from fedgate.train.data import load_data
-from fedgate.train.hub_data import read_images
 from fedgate.train.ingredients import run_data
 from fedgate.train.salience import SalienceRecord
+from fedgate.train.unlabelled import load_unlabelled
 
 DENSITIES = (0.25, 0.5)
 CLASSES = (3, 7)  # of the images in the folders
@@ -154,10 +154,10 @@ def test_masks_from_a_folder_of_images(run, folders, pictures, tmp_path):
 
 def test_images_are_read_from_files_and_parquet_alike(folders, pictures):
     for folder in folders.values():
-        images = read_images(str(folder), (1, 8, 8))
+        images, _ = load_unlabelled(str(folder), (1, 8, 8), "white")
         assert images.shape == (len(pictures), 1, 8, 8)
         assert sorted(image.tobytes() for image in images.numpy()) == sorted(p.tobytes() for p in pictures)
-    coloured = read_images(str(folders["files"]), (3, 4, 4))
+    coloured, _ = load_unlabelled(str(folders["files"]), (3, 4, 4), "white")
     assert coloured.shape == (len(pictures), 3, 4, 4) and (coloured[:, 0] == coloured[:, 2]).all()
 
 
@@ -187,9 +187,9 @@ WRONG = {
     "--client me": (2, "'me' is not a valid integer"),
     "--client 1 --calibrate FILES": (2, "give either --client N or --calibrate DIR"),
     "--calibrate missing": (2, "'missing' is no folder of images"),
-    "--calibrate EMPTY": (1, "holds no data that can be read; wanted: images, or parquet files"),
-    "--calibrate TEXT": (1, "columns of images, wanted 1"),
-    "--calibrate BROKEN": (1, "cannot decode"),
+    "--calibrate EMPTY": (1, "EMPTY' holds no images"),
+    "--calibrate TEXT": (1, "TEXT' holds no images; left out, no pictures: notes.txt"),
+    "--calibrate BROKEN": (1, "BROKEN/a.png: not a picture; repair or remove it\n"),
 }
 
 
