@@ -1,5 +1,6 @@
 """The app's plain Kotlin on a desktop JVM, and a bundle that the pipeline made, once a session."""
 
+import json
 import os
 import sys
 from functools import partial
@@ -56,3 +57,16 @@ def operator():
         return ops.operator_library(abi)
 
     return build
+
+
+@pytest.fixture
+def ask(harness, tmp_path):
+    """A function: requests of the main Formats -> its answers."""
+
+    def run(requests):
+        (tmp_path / "requests").write_text("".join(json.dumps(request) + "\n" for request in requests))
+        return [
+            json.loads(line) for line in harness.run("org.fedgate.harness.Formats", tmp_path / "requests").splitlines()
+        ]
+
+    return run

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -108,11 +109,13 @@ def test_the_pictures_of_a_tree_are_those_of_the_command_line(parts, bundle, tmp
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (13, 13, 3), np.uint8)).save(path)
     (data / "0" / ".hidden").touch()
+    (data / "notes.txt").touch()
     examples = load_examples(data, bundle.manifest)
     assert parts("pictures", bundle.path, data, work) == {
         "names": list(examples.names),
         "labels": examples.labels.tolist(),
         "digest": examples.digest,
+        "left out": list(examples.left_out),
         "pixels": load_pixels(data / "0" / "ü.png", bundle.manifest).flatten().tolist(),
         "left": [],
         "kept": True,
@@ -121,7 +124,24 @@ def test_the_pictures_of_a_tree_are_those_of_the_command_line(parts, bundle, tmp
         "no numbers": True,
     }
     (data / "zebra").mkdir()
+    shutil.copy(data / "1" / "a.png", data / "zebra")
     assert "unknown class of photos 'zebra'; known: 0, 1, 2" in parts("pictures", bundle.path, data, work)
     shutil.rmtree(data)
     data.mkdir()
-    assert parts("pictures", bundle.path, data, work).startswith("photos holds no pictures by class")
+    (data / "top.txt").touch()
+    said = "photos holds no images by class; left out, no pictures: top.txt: looked for as photos/CLASS/IMAGE"
+    assert parts("pictures", bundle.path, data, work) == said
+
+
+def test_labels_are_compared_with_folders_in_nfc(parts, bundle, tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    for label, folder in ((composed, decomposed), (decomposed, composed)):
+        top = tmp_path / str(len(list(tmp_path.iterdir())))
+        copy = shutil.copytree(bundle.path, top / "it.fedgate")
+        fields = json.loads((copy / "manifest.json").read_text())
+        fields["labels"][2] = label
+        (copy / "manifest.json").write_bytes(render_manifest(fields))
+        (top / "photos" / folder).mkdir(parents=True)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(top / "photos" / folder / "a.png")
+        found = parts("pictures", copy, top / "photos", top)
+        assert found["labels"] == [2] and found["names"] == [f"{folder}/a.png"]

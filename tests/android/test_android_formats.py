@@ -1,4 +1,4 @@
-"""The app's Kotlin reads, writes and counts what fedgate's Python does: JSON, tensors, bundles, pictures, draws."""
+"""The app's Kotlin reads, writes and counts what fedgate's Python does: JSON, tensors, bundles, draws."""
 
 import hashlib
 import json
@@ -9,32 +9,16 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from fedgate.device_runtime import macs
 from fedgate.device_runtime.bundle import load_bundle
 from fedgate.device_runtime.checks import canonical_json, parse_json
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.images import load_pixels
 from fedgate.device_runtime.manifest import render_manifest
 from fedgate.device_runtime.stats import median_interval
 from fedgate.device_runtime.tensors import DTYPES, pack, read_tensors, tensors_hash
 from fedgate.device_runtime.tuning.evaluate import held_out
 from fedgate.device_runtime.tuning.steps import batches
-
-
-@pytest.fixture
-def ask(harness, tmp_path):
-    """A function: requests of the main Formats -> its answers."""
-
-    def run(requests):
-        (tmp_path / "requests").write_text("".join(json.dumps(request) + "\n" for request in requests))
-        return [
-            json.loads(line) for line in harness.run("org.fedgate.harness.Formats", tmp_path / "requests").splitlines()
-        ]
-
-    return run
-
 
 TEXTS = [
     b'{"b": [1, -2.50, true, null], "a": {"\\u00e9": "\\ud83d\\ude00 \x7f \\" \\\\ \\/ \\b\\f\\n\\r\\t"}}',
@@ -118,6 +102,9 @@ def damaged(bundle, tmp_path):
         "label": rewritten("label", lambda fields: fields.update(labels=["\x1b[31m"] * len(fields["labels"]))),
         "density": rewritten("density", lambda fields: fields.update(densities=[0.5, 0.5])),
         "port": rewritten("port", lambda fields: fields["programs"][0]["outputs"][0].update(shape=[1, 3])),
+        "fit": rewritten("fit", lambda fields: fields["input"].update(fit="squash")),
+        "background": rewritten("background", lambda fields: fields["input"].update(background=[0, 0, 256])),
+        "colours": rewritten("colours", lambda fields: fields["input"].update(background=[0, 0])),
         "level": rewritten("level", lambda fields: fields.update(default_level=2)),
         "layer": rewritten("layer", lambda fields: fields["layers"][1].update(out_channels=0)),
         "kernel": rewritten("kernel", lambda fields: fields["programs"][0].update(kernel_layers=["nothing"])),
@@ -186,31 +173,6 @@ def test_macs_under_masks(ask, bundle):
     expected = macs.executed(layers, masks)
     assert answer["executed"] == [{name: int(counts[i]) for name, counts in expected.items()} for i in range(5)]
     assert answer["nominal"] == [macs.nominal(layers, density) for density in bundle.manifest.densities]
-
-
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_pictures_are_resized_as_pillow_does(ask, bundle, tmp_path, mode):
-    # the network of the digits is gray: another input stands in its manifest
-    fields = json.loads((bundle.path / "manifest.json").read_text())
-    channels = 3 if mode == "RGB" else 1
-    draw, requests, expected = np.random.default_rng(2), [], []
-    for index, (height, width, size) in enumerate(
-        [(480, 641, (32, 32)), (3, 5, (17, 9)), (9, 1, (9, 30)), (12, 12, (12, 12))]
-    ):
-        fields["input"] |= {"shape": [1, channels, *size], "mean": [0.5] * channels, "std": [0.5] * channels}
-        folder = tmp_path / str(index)
-        folder.mkdir()
-        programs = [p for p in fields["programs"] if p["role"] == "none"]
-        (folder / "manifest.json").write_bytes(render_manifest(fields | {"programs": programs}))
-        for name in fields["files"]:
-            shutil.copy(bundle.path / name, folder)
-        pixels = draw.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / "picture.png")
-        argb = pixels.astype("<u4") @ np.array([1 << 16, 1 << 8, 1], "<u4") | np.uint32(0xFF000000)
-        (folder / "argb").write_bytes(argb.astype("<u4").tobytes())
-        requests.append(["picture", str(folder), str(folder / "argb"), width, height])
-        expected.append(load_pixels(folder / "picture.png", load_bundle(folder).manifest).tobytes().hex())
-    assert ask(requests) == expected
 
 
 def test_statistics_are_the_benchs(ask):

@@ -6,29 +6,33 @@ import java.util.concurrent.CountDownLatch
 import java.util.concurrent.Executor
 import java.util.concurrent.Executors
 import org.fedgate.app.Assets
-import org.fedgate.app.Entry
 import org.fedgate.app.Library
 import org.fedgate.app.Place
 import org.fedgate.app.State
 import org.fedgate.app.Task
-import org.fedgate.app.Tree
-import org.fedgate.app.TreePictures
 import org.fedgate.app.Work
+import org.fedgate.app.asFile
 import org.fedgate.app.lacksAtomics
 import org.fedgate.app.tunePlan
 import org.fedgate.app.tuningFolder
 import org.fedgate.core.FedgateException
+import org.fedgate.core.FileTree
+import org.fedgate.core.Pictures
+import org.fedgate.core.Tree
+import org.fedgate.core.TreeEntry
 import org.fedgate.core.canonicalJson
 import org.fedgate.core.loadBundle
 
-/** A folder as a tree that another app keeps. */
-class FolderTree(private val root: File) : Tree {
+/** A folder as a tree that another app keeps: its files are copied to [cache] to be decoded. */
+class FolderTree(private val root: File, private val cache: File) : Tree {
+    private val files = FileTree(root)
     override val name: String get() = root.name
 
-    override fun list(folder: Entry?): List<Entry> =
-        (folder?.let { File(it.id) } ?: root).listFiles().orEmpty().sorted().map { Entry(it.name, it.path, it.isDirectory) }
+    override fun list(folder: TreeEntry?): List<TreeEntry> = files.list(folder)
 
-    override fun open(file: Entry): InputStream = File(file.id).inputStream()
+    override fun open(file: TreeEntry): InputStream = files.open(file)
+
+    override fun <T> withFile(file: TreeEntry, use: (File) -> T): T = asFile(cache, open(file), use)
 }
 
 /** A folder as the files that an app was built with. */
@@ -63,7 +67,7 @@ object AppParts {
     private fun bring(library: Library, from: File, stopAfter: Int?): Any? {
         val shares = mutableListOf<Double>()
         return try {
-            val place: Place = library.bring(FolderTree(from), { shares += it }) { shares.size == stopAfter }
+            val place: Place = library.bring(FolderTree(from, from), { shares += it }) { shares.size == stopAfter }
             mapOf("name" to place.name, "digest" to library.open(place).manifest.digest, "first" to shares.first())
         } catch (error: FedgateException) {
             error.message
@@ -72,7 +76,7 @@ object AppParts {
 
     private fun pictures(folder: File, data: File, work: File): Any? = try {
         val bundle = loadBundle(folder)
-        val found = TreePictures(FolderTree(data), bundle.manifest, JvmDevice(), work) { false }
+        val found = Pictures(FolderTree(data, work), bundle.manifest, JvmDevice())
         val plan = tunePlan(0, "3", "0.01", "5")!!
         val place = tuningFolder(work, bundle, found, plan)
         place.mkdirs()
@@ -85,6 +89,7 @@ object AppParts {
             "names" to found.names,
             "labels" to found.labels.toList(),
             "digest" to found.digest,
+            "left out" to found.leftOut,
             "pixels" to found.pixels(0).map { it.toInt() and 255 },
             "left" to work.list().orEmpty().filter { it.startsWith("picture") },
             "kept" to kept,

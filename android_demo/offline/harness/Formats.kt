@@ -3,11 +3,14 @@ package org.fedgate.harness
 import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
+import org.fedgate.core.ArgbPicture
 import org.fedgate.core.FedgateException
+import org.fedgate.core.FileTree
+import org.fedgate.core.IndexTree
 import org.fedgate.core.NumpyRandom
-import org.fedgate.core.Picture
 import org.fedgate.core.batches
 import org.fedgate.core.canonicalJson
+import org.fedgate.core.checkSize
 import org.fedgate.core.executedMacs
 import org.fedgate.core.heldOut
 import org.fedgate.core.hex
@@ -16,11 +19,14 @@ import org.fedgate.core.medianInterval
 import org.fedgate.core.nominalMacs
 import org.fedgate.core.pack
 import org.fedgate.core.parseJson
+import org.fedgate.core.parseManifest
 import org.fedgate.core.percentile
 import org.fedgate.core.pixelsOf
 import org.fedgate.core.readTensors
+import org.fedgate.core.scan
 import org.fedgate.core.tensorsHash
 import org.fedgate.core.unhex
+import org.fedgate.core.upright
 
 /** REQUESTS: a file of JSON lines, [what, arguments...]; prints the answers, errors as {"refused": why}. */
 object Formats {
@@ -49,6 +55,19 @@ object Formats {
             if (bundle.manifest.tail != null) bundle.tail()
             bundle.manifest.digest
         }
+        "size" -> rest.map { (it as Long).toInt() }.let { (width, height) -> checkSize(width, height, "it") }.let { null }
+        "decoded" -> {
+            val manifest = parseManifest(File(rest[0] as String).readBytes())
+            hex(pixelsOf(JvmDevice().decode(File(rest[1] as String), "it"), manifest))
+        }
+        "scan" -> {
+            val names = rest[1] as List<*>?
+            val place = File(rest[0] as String)
+            val tree = if (names == null) FileTree(place) else IndexTree("it", names.map { it as String }, place)
+            val found = scan(tree, { it in (rest[2] as List<*>) })
+            val classes = found.classes.mapValues { (_, all) -> all.mapValues { (_, own) -> own.map { it.path } } }
+            mapOf("classes" to classes, "notes" to found.notes)
+        }
         "macs" -> loadBundle(File(rest[0] as String)).manifest.let { manifest ->
             val masks = (rest[1] as List<*>).map { unhex(it as String) }
             mapOf(
@@ -57,11 +76,12 @@ object Formats {
             )
         }
         "picture" -> {
-            val manifest = loadBundle(File(rest[0] as String)).manifest
+            val manifest = parseManifest(File(rest[0] as String).readBytes())
             val bytes = ByteBuffer.wrap(File(rest[1] as String).readBytes())
             val pixels = bytes.order(ByteOrder.LITTLE_ENDIAN).asIntBuffer()
             val argb = IntArray(pixels.remaining()).also { pixels.get(it) }
-            hex(pixelsOf(Picture((rest[2] as Long).toInt(), (rest[3] as Long).toInt(), argb), manifest, "it"))
+            val (width, height, orientation) = rest.drop(2).map { (it as Long).toInt() }
+            hex(pixelsOf(upright(ArgbPicture(width, height, argb), orientation), manifest))
         }
         "statistics" -> (rest[0] as List<*>).map { (it as Number).toDouble() }.toDoubleArray().let { values ->
             val interval = medianInterval(values)

@@ -6,6 +6,7 @@ import java.io.InputStream
 import org.fedgate.core.Bundle
 import org.fedgate.core.CancelledException
 import org.fedgate.core.FedgateException
+import org.fedgate.core.Tree
 import org.fedgate.core.disk
 import org.fedgate.core.loadBundle
 import org.fedgate.core.makeFolder

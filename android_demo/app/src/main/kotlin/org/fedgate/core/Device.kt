@@ -5,8 +5,11 @@ import java.io.IOException
 
 /** What lies below the core: Android in the app, the JVM in its tests. */
 interface Device {
-    /** A picture file, upright; null where it is none. */
-    fun decode(file: File): Picture?
+    /** Whether a format of [pictureFormat] can be decoded here. */
+    fun decodes(format: String): Boolean
+
+    /** A picture file, upright. Throws what [unreadable] makes for what is none, too large, or damaged. */
+    fun decode(file: File, name: String): Picture
 
     /** What the device is: texts, numbers and flags by name, which results carry as "machine". */
     fun facts(): Map<String, Any?>

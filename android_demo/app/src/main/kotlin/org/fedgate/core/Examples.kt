@@ -1,9 +1,12 @@
 package org.fedgate.core
 
-import java.io.ByteArrayOutputStream
 import java.io.File
+import java.security.MessageDigest
+import java.text.Normalizer
+import java.util.Locale
 
 private const val SUFFIX = ".safetensors"
+private const val MOST_IMAGES = 1_000_000
 private const val MOST_BYTES = 1L shl 28 // of recorded samples, which are held in memory
 
 /** Labelled images, read one at a time; the same examples and digest as device_runtime/tuning/examples.py. */
@@ -20,12 +23,15 @@ interface Examples {
     /** SHA-256 of names, labels and contents. */
     val digest: String
 
+    /** Lines that tell what of a folder is not used. */
+    val leftOut: List<String>
+
     /** uint8 (H, W, C) of the network's shape; [FedgateException] for an image that cannot be read. */
     fun pixels(index: Int): ByteArray
 }
 
 /**
- * What the headless entry finds below a folder: pictures by class, DIR/CLASS/IMAGE, or numbered files with an
+ * What the headless entry finds below a folder: pictures by class, as [scan] finds them, or numbered files with an
  * index.json that lists their names, or recorded samples. Throws [UsageException] for classes that the network does
  * not have.
  */
@@ -37,18 +43,12 @@ fun loadExamples(place: File, manifest: Manifest, device: Device): Examples {
             if (names !is List<*> || !names.all { it is String }) {
                 throw FedgateException("$index must be a list of names")
             }
-            val files = names.mapIndexed { number, name -> name as String to File(place, "$number") }
-            val single = files.singleOrNull()
-            if (single != null && single.first.endsWith(SUFFIX)) samples(single.second, single.first, manifest)
-            else Pictures("the pictures sent", files.filter { it.first.count { c -> c == '/' } == 1 }, manifest, device)
+            val paths = names.map { it as String }
+            val single = paths.singleOrNull()
+            if (single != null && single.endsWith(SUFFIX)) samples(File(place, "0"), single, manifest)
+            else Pictures(IndexTree("the pictures sent", paths, place), manifest, device)
         }
-        place.isDirectory -> {
-            val folders = place.listFiles().orEmpty().filter { it.isDirectory && !it.name.startsWith(".") }
-            val files = folders.flatMap { folder ->
-                folder.listFiles().orEmpty().filter { it.isFile }.map { "${folder.name}/${it.name}" to it }
-            }
-            Pictures("$place", files, manifest, device)
-        }
+        place.isDirectory -> Pictures(FileTree(place), manifest, device)
         place.isFile && place.name.endsWith(SUFFIX) -> samples(place, place.name, manifest)
         else -> throw UsageException(
             "no data at $place: give a folder of images by class, or a $SUFFIX file of recorded samples"
@@ -56,41 +56,53 @@ fun loadExamples(place: File, manifest: Manifest, device: Device): Examples {
     }
 }
 
-/** Picture files by the name CLASS/IMAGE, in the order of their names. */
+/**
+ * The pictures of a tree by class; each class is a label of the bundle. Making it reads every file once, for the
+ * digest, under which an interrupted fine-tuning knows its pictures again.
+ */
 class Pictures(
-    override val source: String,
-    files: List<Pair<String, File>>,
-    private val manifest: Manifest,
-    private val device: Device,
+    private val tree: Tree, private val manifest: Manifest, private val device: Device, stop: () -> Boolean = { false },
 ) : Examples {
-    private val files = files.filter { (name, _) -> name.split('/').none { it.startsWith(".") } }
-        .sortedWith { a, b -> compareNames(a.first, b.first) }
-    override val names = this.files.map { printable(it.first) }
+    override val source = tree.name
+    override val names: List<String>
     override val labels: IntArray
     override val digest: String
+    override val leftOut: List<String>
+    private val files: List<TreeEntry>
 
     init {
-        for (name in this.files.map { it.first.substringBefore('/') }.distinct()) {
-            choose("class of $source", name, manifest.labels)
+        val found = scan(tree, device::decodes, stop)
+        val known = manifest.labels.map { Normalizer.normalize(it, Normalizer.Form.NFC) }
+        val classes = found.classes.getValue("train")
+        for (name in classes.keys) choose("class of $source", name, known)
+        leftOut = found.notes + found.classes.filterKeys { it != "train" }.map { (split, others) ->
+            val count = "%,d".format(Locale.ROOT, others.values.sumOf { it.size })
+            "left out, as devices learn from train alone: the split '$split' ($count images)"
         }
-        if (this.files.isEmpty()) {
-            throw FedgateException("$source holds no images by class: they are looked for as CLASS/IMAGE")
+        if (classes.isEmpty()) {
+            val all = listOf("$source holds no images by class") + leftOut
+            throw FedgateException("${all.joinToString("; ")}: looked for as $source/CLASS/IMAGE")
         }
-        labels = IntArray(this.files.size) { manifest.labels.indexOf(this.files[it].first.substringBefore('/')) }
-        val all = ByteArrayOutputStream()
-        for ((name, file) in this.files) {
-            all.write(name.toByteArray())
-            all.write(0)
-            all.write(unhex(sha256File(file)))
+        val all = classes.flatMap { (label, pictures) -> pictures.map { label to it } }
+        if (all.size > MOST_IMAGES) {
+            val count = "%,d images, and at most %,d are read".format(Locale.ROOT, all.size, MOST_IMAGES)
+            throw FedgateException("$source holds $count")
         }
-        digest = sha256(all.toByteArray())
+        files = all.map { it.second.file }
+        names = all.map { printable(it.second.path) }
+        labels = IntArray(all.size) { known.indexOf(all[it].first) }
+        val whole = MessageDigest.getInstance("SHA-256")
+        for ((_, picture) in all) {
+            if (stop()) throw CancelledException("stopped")
+            whole.update(picture.path.toByteArray())
+            whole.update(0)
+            whole.update(unhex(sha256(picture.path) { tree.open(picture.file) }))
+        }
+        digest = hex(whole.digest())
     }
 
-    override fun pixels(index: Int): ByteArray = pixelsOf(device.decode(files[index].second), manifest, names[index])
-
-    private fun compareNames(a: String, b: String): Int {
-        val byClass = BY_CODE_POINT.compare(a.substringBefore('/'), b.substringBefore('/'))
-        return if (byClass != 0) byClass else BY_CODE_POINT.compare(a, b)
+    override fun pixels(index: Int): ByteArray = tree.withFile(files[index]) { file ->
+        device.decode(file, names[index]).use { pixelsOf(it, manifest) }
     }
 }
 
@@ -100,6 +112,7 @@ class Samples(override val source: String, images: Tensor, override val labels: 
     private val shape = images.shape.drop(1)
     private val bytes = images.bytes
     override val names = List(labels.size) { "$source[$it]" }
+    override val leftOut = emptyList<String>()
 
     override fun pixels(index: Int): ByteArray {
         val (channels, height, width) = shape

@@ -54,6 +54,7 @@ fun finetune(
             val done = runTraining(programs.trainer, set, batch, plan, state, work, key, clock, cancelled, judge)
             return write(bundle, tail, programs, plan, out, done, chosen.size, held.size) + mapOf(
                 "unreadable" to bad,
+                "left_out" to examples.leftOut,
                 "step_ms" to clock.milliseconds(),
                 "feature_bytes" to features.bytes,
                 "peak_rss_mb" to peakRssMb(),

@@ -6,6 +6,8 @@ private const val LARGEST = 1L shl 40
 private val ENGINES = listOf("executorch", "litert", "onnx")
 private val ROLES = listOf("dense", "masked", "skip", "static", "trunk", "tail", "train", "train-module")
 private val REQUIRED_FILES = listOf("reference.safetensors", "salience.safetensors")
+private val FITS = listOf("crop") // the rules by which pictures become pixels: Pictures.kt
+private val WHITE = listOf(255L, 255L, 255L)
 const val TAIL_FILE = "tail.safetensors"
 
 /** One program file. level is set for role "static" alone: the one density it was made for. */
@@ -30,7 +32,10 @@ class Program(
 /** A file that a manifest lists. */
 class Listed(val sha256: String, val bytes: Long)
 
-/** A checked manifest, version 1; the schema stands in device_runtime/manifest.py. shape is (1, C, H, W). */
+/**
+ * A checked manifest, version 1; the schema stands in device_runtime/manifest.py. shape is (1, C, H, W); background RGB,
+ * where pictures are transparent.
+ */
 class Manifest(
     val model: String,
     val gate: String,
@@ -40,6 +45,7 @@ class Manifest(
     val shape: List<Int>,
     val mean: List<Double>,
     val std: List<Double>,
+    val background: List<Int>,
     val densities: List<Double>,
     val defaultLevel: Int,
     val layers: List<Layer>,
@@ -69,10 +75,12 @@ fun parseManifest(data: ByteArray): Manifest {
 }
 
 private fun manifest(fields: Fields): Manifest {
-    val input = Fields(fields.get("input"), "manifest.json: 'input'")
+    val given = Fields(fields.get("input"), "manifest.json: 'input'")
+    val input = Fields(mapOf("fit" to FITS.first(), "background" to WHITE) + given.all, "manifest.json: 'input'")
     val shape = input.ints("shape", 4, 4, 1, 1 shl 14)
     if (shape[0] != 1 || shape[1] > 1024) input.refuse("shape", "[1, channels, height, width]")
     input.choice("layout", listOf("NCHW"))
+    input.choice("fit", FITS)
     val labels = fields.items("labels", 1, 100_000)
     if (!labels.all { isText(it) }) fields.refuse("labels", "printable texts")
     val densities = fields.numbers("densities", 1, 64, 1e-6, 1.0)
@@ -95,6 +103,7 @@ private fun manifest(fields: Fields): Manifest {
         shape = shape,
         mean = input.numbers("mean", shape[1], shape[1], -1e6, 1e6),
         std = input.numbers("std", shape[1], shape[1], 1e-6, 1e6),
+        background = input.ints("background", 3, 3, 0, 255),
         densities = densities,
         defaultLevel = fields.int("default_level", 0, densities.size - 1),
         layers = layers,

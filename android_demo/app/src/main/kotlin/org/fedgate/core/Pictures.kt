@@ -1,35 +1,98 @@
 package org.fedgate.core
 
-private const val PRECISION = 22 // bits behind the point of a weight, as Pillow has it for 8-bit pixels
+import java.io.Closeable
+import java.util.Locale
+
 private const val MOST_PIXELS = 89_478_485L // beyond it Pillow, and so fedgate on a computer, refuses a picture
 
-/** A decoded picture, upright: 0xAARRGGBB by row. One that could not be decoded has size 0. */
-class Picture(val width: Int, val height: Int, val argb: IntArray)
+/** A decoded picture. Its colours are not multiplied by its alpha. Close it. */
+interface Picture : Closeable {
+    val width: Int
+    val height: Int
+
+    /** Copies a box of its pixels, 0xAARRGGBB by row, to the front of [into]. */
+    fun read(x: Int, y: Int, width: Int, height: Int, into: IntArray)
+}
+
+/** A picture in an array, 0xAARRGGBB by row. */
+class ArgbPicture(override val width: Int, override val height: Int, private val argb: IntArray) : Picture {
+    override fun read(x: Int, y: Int, width: Int, height: Int, into: IntArray) {
+        for (row in 0 until height) {
+            val from = (y + row) * this.width + x
+            argb.copyInto(into, row * width, from, from + width)
+        }
+    }
+
+    override fun close() = Unit
+}
+
+/** What says that the picture [name] cannot be read. */
+fun unreadable(name: String, why: String, cause: Throwable? = null) =
+    FedgateException("cannot read the picture ${printable(name)}: $why", cause)
+
+/** Throws what [unreadable] makes for a size that no picture has; decoders ask before they take memory. */
+fun checkSize(width: Int, height: Int, name: String) {
+    if (width <= 0 || height <= 0) throw unreadable(name, "not a picture")
+    if (width.toLong() * height > MOST_PIXELS) {
+        val most = "%,d".format(Locale.ROOT, MOST_PIXELS)
+        throw unreadable(name, "$width x $height pixels, and at most $most are read")
+    }
+}
+
+/** A picture turned upright: orientation is EXIF's, 1 to 8; any other turns nothing. */
+fun upright(picture: Picture, orientation: Int): Picture =
+    if (orientation in 2..8) Turned(picture, orientation) else picture
+
+/** EXIF's orientations: 2 to 4 mirror rows, columns or both; 5 to 8 also swap them. */
+private class Turned(private val source: Picture, orientation: Int) : Picture {
+    private val swaps = orientation >= 5
+    private val mirrorsX = orientation in listOf(2, 3, 6, 7)
+    private val mirrorsY = orientation in listOf(3, 4, 7, 8)
+    override val width = if (swaps) source.height else source.width
+    override val height = if (swaps) source.width else source.height
+
+    override fun close() = source.close()
+
+    override fun read(x: Int, y: Int, width: Int, height: Int, into: IntArray) {
+        val left = if (mirrorsX) this.width - x - width else x
+        val top = if (mirrorsY) this.height - y - height else y
+        val box = IntArray(width * height)
+        if (swaps) source.read(top, left, height, width, box) else source.read(left, top, width, height, box)
+        for (place in box.indices) {
+            val column = (place % width).let { if (mirrorsX) width - 1 - it else it }
+            val row = (place / width).let { if (mirrorsY) height - 1 - it else it }
+            into[place] = box[if (swaps) column * height + row else row * width + column]
+        }
+    }
+}
 
 /**
- * A picture as uint8 (H, W, C): gray or RGB, resized (bilinear, with the antialiasing of Pillow).
+ * A picture as uint8 (H, W, C), by the rule that manifests call "crop": what is transparent is laid on the background,
+ * the middle is cropped to the network's shape, and resized (bicubic, with Pillow's antialiasing and rounding).
  *
- * For the same decoded pixels these are the bytes that device_runtime/images.py gives, but that Pillow resizes some tall
- * pictures by columns first: then single bytes differ by 1. A phone's decoded pixels can differ from Pillow's: JPEG
- * decoders round differently by a step or two, a decoder that was asked for a smaller picture (inSampleSize) has
- * averaged already, and Android multiplies colours with their opacity, so that what was wholly transparent is black.
- * [name] is for messages. Throws [FedgateException] for what is no picture.
+ * For the same decoded pixels these are the bytes of fedgate's Python; what a phone decodes can differ, and `Phone`
+ * says where. Throws [FedgateException] for a network that takes neither 1 nor 3 channels.
  */
-fun pixelsOf(picture: Picture?, manifest: Manifest, name: String): ByteArray {
+fun pixelsOf(picture: Picture, manifest: Manifest): ByteArray {
     val (_, channels, height, width) = manifest.shape
     if (channels != 1 && channels != 3) {
         throw FedgateException("this network takes $channels channels, and a picture has 1 or 3")
     }
-    if (picture == null || picture.width <= 0 || picture.height <= 0) {
-        throw FedgateException("cannot read the picture ${printable(name)}: not a picture")
+    val box = cropBox(picture.width, picture.height, width, height)
+    val across = Resampling(box.width, width)
+    val pixels = IntArray(box.width)
+    val row = ByteArray(box.width * channels)
+    // By rows, so that a large photograph is not in memory twice.
+    val rows = ByteArray(width * box.height * channels)
+    for (y in 0 until box.height) {
+        picture.read(box.left, box.top + y, box.width, 1, pixels)
+        lay(pixels, manifest.background, channels, row)
+        across.resize(row, 0, channels, rows, y * width * channels, channels, channels)
     }
-    val size = picture.width.toLong() * picture.height
-    if (size > MOST_PIXELS || size > picture.argb.size) {
-        throw FedgateException("cannot read the picture ${printable(name)}: it does not have its pixels, or too many")
-    }
-    val planes = if (channels == 1) listOf(gray(picture)) else listOf(16, 8, 0).map { plane(picture, it) }
-    val resized = planes.map { resize(it, picture.width, picture.height, width, height) }
-    return ByteArray(height * width * channels) { resized[it % channels][it / channels] }
+    val out = ByteArray(width * height * channels)
+    val down = Resampling(box.height, height)
+    down.resize(rows, 0, width * channels, out, 0, width * channels, width * channels)
+    return out
 }
 
 /** uint8 (H, W, C) -> float32 (1, C, H, W): scaled to [0, 1], then (x - mean) / std by channel. */
@@ -48,54 +111,35 @@ fun normalise(pixels: ByteArray, manifest: Manifest): Tensor {
 }
 
 /** A picture as a network's input: [pixelsOf], then [normalise]. */
-fun inputOf(picture: Picture?, manifest: Manifest, name: String = "given"): Tensor =
-    normalise(pixelsOf(picture, manifest, name), manifest)
+fun inputOf(picture: Picture, manifest: Manifest): Tensor = normalise(pixelsOf(picture, manifest), manifest)
 
-private fun plane(picture: Picture, shift: Int) =
-    ByteArray(picture.width * picture.height) { (picture.argb[it] shr shift).toByte() }
+private class Box(val left: Int, val top: Int, val width: Int, val height: Int)
 
-/** ITU-R 601 luma with Pillow's fixed-point weights. */
-private fun gray(picture: Picture) = ByteArray(picture.width * picture.height) {
-    val pixel = picture.argb[it]
-    val luma = (pixel shr 16 and 255) * 19595 + (pixel shr 8 and 255) * 38470 + (pixel and 255) * 7471 + 0x8000
-    (luma shr 16).toByte()
+/** The largest middle of a picture that has the network's shape, in whole pixels. */
+private fun cropBox(width: Int, height: Int, toWidth: Int, toHeight: Int): Box {
+    val (w, h) = Pair(width.toLong(), height.toLong())
+    val wide = w * toHeight >= h * toWidth
+    val cropWidth = if (wide) minOf(w, maxOf(1, (2 * h * toWidth + toHeight) / (2L * toHeight))) else w
+    val cropHeight = if (wide) h else minOf(h, maxOf(1, (2 * w * toHeight + toWidth) / (2L * toWidth)))
+    return Box(((w - cropWidth) / 2).toInt(), ((h - cropHeight) / 2).toInt(), cropWidth.toInt(), cropHeight.toInt())
 }
 
-/** One 8-bit plane, resized as Pillow's BILINEAR: rows first, then columns, rounded to 8 bits between. */
-internal fun resize(plane: ByteArray, width: Int, height: Int, newWidth: Int, newHeight: Int): ByteArray {
-    val rows = if (width == newWidth) plane else {
-        val weights = weights(width, newWidth)
-        ByteArray(newWidth * height) { place ->
-            val row = place / newWidth * width
-            weights[place % newWidth].sum { plane[row + it] }
+/** Pixels 0xAARRGGBB on a background: RGB, or ITU-R 601 luma with Pillow's fixed-point weights where channels is 1. */
+private fun lay(pixels: IntArray, background: List<Int>, channels: Int, into: ByteArray) {
+    val (red, green, blue) = background
+    for (i in pixels.indices) {
+        val pixel = pixels[i]
+        val alpha = pixel ushr 24
+        val clear = (255 - alpha)
+        val r = ((pixel shr 16 and 255) * alpha + red * clear + 127) / 255
+        val g = ((pixel shr 8 and 255) * alpha + green * clear + 127) / 255
+        val b = ((pixel and 255) * alpha + blue * clear + 127) / 255
+        if (channels == 1) {
+            into[i] = (r * 19595 + g * 38470 + b * 7471 + 0x8000 shr 16).toByte()
+        } else {
+            into[3 * i] = r.toByte()
+            into[3 * i + 1] = g.toByte()
+            into[3 * i + 2] = b.toByte()
         }
-    }
-    if (height == newHeight) return rows
-    val weights = weights(height, newHeight)
-    return ByteArray(newWidth * newHeight) { place ->
-        val column = place % newWidth
-        weights[place / newWidth].sum { rows[it * newWidth + column] }
-    }
-}
-
-private class Weights(val first: Int, val values: IntArray) {
-    inline fun sum(pixel: (Int) -> Byte): Byte {
-        var sum = 1 shl (PRECISION - 1)
-        for (i in values.indices) sum += (pixel(first + i).toInt() and 255) * values[i]
-        return (sum shr PRECISION).coerceIn(0, 255).toByte()
-    }
-}
-
-/** Of each new pixel the first old one and the weights of those that make it: a triangle as wide as the step. */
-private fun weights(size: Int, newSize: Int): List<Weights> {
-    val scale = size.toDouble() / newSize
-    val support = maxOf(scale, 1.0)
-    return List(newSize) { index ->
-        val center = (index + 0.5) * scale
-        val first = maxOf((center - support + 0.5).toInt(), 0)
-        val last = minOf((center + support + 0.5).toInt(), size)
-        val raw = DoubleArray(last - first) { maxOf(0.0, 1 - Math.abs((it + first - center + 0.5) * (1.0 / support))) }
-        val total = raw.sum()
-        Weights(first, IntArray(raw.size) { (0.5 + raw[it] / total * (1 shl PRECISION)).toInt() })
     }
 }

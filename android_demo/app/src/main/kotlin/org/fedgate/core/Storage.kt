@@ -3,6 +3,7 @@ package org.fedgate.core
 import java.io.File
 import java.io.FileOutputStream
 import java.io.IOException
+import java.io.InputStream
 import java.security.MessageDigest
 
 /** The bytes of a file; [FedgateException] if it cannot be read. */
@@ -59,10 +60,13 @@ fun makeFolder(folder: File) {
 fun sha256(data: ByteArray): String = hex(MessageDigest.getInstance("SHA-256").digest(data))
 
 /** The SHA-256 of a file, read a piece at a time. */
-fun sha256File(file: File): String {
+fun sha256File(file: File): String = sha256("$file") { file.inputStream() }
+
+/** The SHA-256 of what [open] gives, read a piece at a time. [name] is for messages. */
+fun sha256(name: String, open: () -> InputStream): String {
     val digest = MessageDigest.getInstance("SHA-256")
     try {
-        file.inputStream().use { stream ->
+        open().use { stream ->
             val piece = ByteArray(1 shl 16)
             while (true) {
                 val count = stream.read(piece)
@@ -71,7 +75,7 @@ fun sha256File(file: File): String {
             }
         }
     } catch (error: IOException) {
-        throw FedgateException("cannot read $file: ${reason(error, file)}", error)
+        throw FedgateException("cannot read ${printable(name)}: ${reason(error, File(name))}", error)
     }
     return hex(digest.digest())
 }

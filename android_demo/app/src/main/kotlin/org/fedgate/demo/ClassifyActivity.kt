@@ -135,11 +135,11 @@ class ClassifyActivity : BundleScreen(R.layout.classify) {
     }
 
     private fun read(bundle: Bundle, source: Source): Pair<Bitmap, Tensor> = when (source) {
-        is Source.Taken -> Pair(source.bitmap, inputOf(picture(source.bitmap), bundle.manifest))
+        is Source.Taken -> Pair(source.bitmap, inputOf(BitmapPicture(source.bitmap), bundle.manifest))
         is Source.Chosen -> asFile(cacheDir, openShared(contentResolver, source.uri)) { file ->
-            val bitmap = bitmap(file)
-            val input = inputOf(bitmap?.let { picture(it) }, bundle.manifest, getString(R.string.your_file))
-            Pair(bitmap!!, input) // inputOf has refused what is no picture
+            val name = getString(R.string.your_file)
+            val input = decode(file, name).use { inputOf(it, bundle.manifest) }
+            Pair(shown(file, name), input)
         }
         is Source.Reference -> {
             val reference = bundle.reference()

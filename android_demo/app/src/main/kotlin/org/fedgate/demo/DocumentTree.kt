@@ -4,34 +4,41 @@ import android.content.ContentResolver
 import android.net.Uri
 import android.provider.DocumentsContract
 import android.provider.DocumentsContract.Document
+import java.io.File
 import java.io.FileNotFoundException
 import java.io.InputStream
-import org.fedgate.app.Entry
-import org.fedgate.app.Tree
+import org.fedgate.app.asFile
+import org.fedgate.core.BY_CODE_POINT
 import org.fedgate.core.FedgateException
+import org.fedgate.core.Kind
+import org.fedgate.core.Tree
+import org.fedgate.core.TreeEntry
 import org.fedgate.core.printable
 
-/** What Android's own chooser of folders gives. */
-class DocumentTree(private val resolver: ContentResolver, private val uri: Uri) : Tree {
+/** What Android's own chooser of folders gives. Files are copied to [cache] while they are decoded. */
+class DocumentTree(private val resolver: ContentResolver, private val uri: Uri, private val cache: File) : Tree {
     private val root: String = DocumentsContract.getTreeDocumentId(uri)
     override val name: String get() = printable(root.substringAfterLast(':').substringAfterLast('/').ifEmpty { root })
 
-    override fun list(folder: Entry?): List<Entry> = reading(folder?.name ?: name) {
+    override fun list(folder: TreeEntry?): List<TreeEntry> = reading(folder?.name ?: name) {
         val children = DocumentsContract.buildChildDocumentsUriUsingTree(uri, folder?.id ?: root)
         val columns = arrayOf(Document.COLUMN_DISPLAY_NAME, Document.COLUMN_DOCUMENT_ID, Document.COLUMN_MIME_TYPE)
-        val found = mutableListOf<Entry>()
+        val found = mutableListOf<TreeEntry>()
         val rows = resolver.query(children, columns, null, null, null)
             ?: throw FedgateException("cannot read ${printable(folder?.name ?: name)}: whoever keeps it gave no answer")
         rows.use {
             while (it.moveToNext()) {
                 val file = it.getString(0) ?: continue
-                found += Entry(file, it.getString(1), it.getString(2) == Document.MIME_TYPE_DIR)
+                val id = it.getString(1) ?: continue
+                found += TreeEntry(file, id, if (it.getString(2) == Document.MIME_TYPE_DIR) Kind.FOLDER else Kind.FILE)
             }
         }
-        found.sortedBy { it.name }
+        found.sortedWith { a, b -> BY_CODE_POINT.compare(a.name, b.name) }
     }
 
-    override fun open(file: Entry): InputStream = reading(file.name) {
+    override fun <T> withFile(file: TreeEntry, use: (File) -> T): T = asFile(cache, open(file), use)
+
+    override fun open(file: TreeEntry): InputStream = reading(file.name) {
         resolver.openInputStream(DocumentsContract.buildDocumentUriUsingTree(uri, file.id))
             ?: throw FileNotFoundException(file.name)
     }

@@ -90,7 +90,7 @@ class MainActivity : Screen(R.layout.main) {
     }
 
     override fun arrived(code: Int, data: Intent) {
-        val tree = DocumentTree(contentResolver, data.data ?: return)
+        val tree = DocumentTree(contentResolver, data.data ?: return, cacheDir)
         app.bringing.start { work ->
             app.library.bring(tree, { work.tell((1000 * it).toInt()) }, { work.cancelled })
         }

@@ -9,13 +9,14 @@ import android.widget.EditText
 import android.widget.TextView
 import java.io.File
 import org.fedgate.app.State
-import org.fedgate.app.TreePictures
 import org.fedgate.app.Work
 import org.fedgate.app.tunePlan
 import org.fedgate.app.tuningFolder
+import org.fedgate.core.Pictures
 import org.fedgate.core.TuneWatcher
 import org.fedgate.core.UsageException
 import org.fedgate.core.finetune
+import org.fedgate.core.leftOutNote
 import org.fedgate.core.readFile
 import org.fedgate.draw.Ink
 import org.fedgate.draw.Series
@@ -65,7 +66,7 @@ class TuneActivity : BundleScreen(R.layout.tune) {
     }
 
     private fun showFolder() {
-        data?.let { part<TextView>(R.id.data).text = DocumentTree(contentResolver, it).name }
+        data?.let { part<TextView>(R.id.data).text = DocumentTree(contentResolver, it, cacheDir).name }
     }
 
     override fun ready(opened: Opened) {
@@ -89,12 +90,19 @@ class TuneActivity : BundleScreen(R.layout.tune) {
         } ?: return failed(getString(R.string.no_number))
         part<View>(R.id.result).visibility = View.GONE
         part<View>(R.id.chart).visibility = View.GONE
-        val tree = DocumentTree(contentResolver, uri)
+        val tree = DocumentTree(contentResolver, uri, cacheDir)
         app.tuning.start { work ->
-            val examples = TreePictures(tree, bundle.manifest, app.phone, cacheDir) { work.cancelled }
+            val examples = Pictures(tree, bundle.manifest, app.phone) { work.cancelled }
             val out = tuningFolder(filesDir, bundle, examples, plan)
             finetune(bundle, examples, out, plan, Notes(work), { work.cancelled })
         }
+    }
+
+    /** A line for each kind of thing in the folder that was not used. */
+    private fun leftOut(found: Map<String, Any?>): List<String> {
+        val unreadable = (found["unreadable"] as List<*>).map { "$it" }
+        val lines = (found["left_out"] as List<*>).map { "$it" }
+        return if (unreadable.isEmpty()) lines else lines + leftOutNote("cannot be read", unreadable)
     }
 
     private fun typed(field: Int): String = part<EditText>(field).text.toString()
@@ -125,7 +133,7 @@ class TuneActivity : BundleScreen(R.layout.tune) {
 
     @Suppress("UNCHECKED_CAST")
     private fun show(found: Map<String, Any?>) {
-        idle()
+        idle(leftOut(found).joinToString("\n"))
         chart(found["epochs"] as List<Map<String, Any?>>)
         part<View>(R.id.result).visibility = View.VISIBLE
         fun accuracy(key: String) = (found[key] as Double?)?.let { percent(it) } ?: getString(R.string.not_held_out)
