@@ -16,6 +16,9 @@ from .select import best, choose_level, matching, runnable
 from .tuning.model import model_role, open_model, tuned_level, tuned_trunks
 from .tuning.personal import load_personal
 
+BARS = "·▁▂▃▄▅▆▇█"  # from none to all
+ASCII_BARS = ".:-=+*#%@"
+
 
 def predict(
     bundle: Bundle,
@@ -146,9 +149,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum()
 
 
-def strip(open: Sequence[int], channels: int, cells: int = 64) -> str:
+def strip(open: Sequence[int], channels: int, cells: int = 64, bars: str = BARS) -> str:
     """A bar of at most `cells` characters; each shows by its height the open share of its group of channels."""
     mask = np.zeros(channels)
     mask[list(open)] = 1
     groups = np.array_split(mask, min(cells, channels))
-    return "".join("·▁▂▃▄▅▆▇█"[int(np.ceil(group.mean() * 8))] for group in groups)
+    return "".join(bars[int(np.ceil(group.mean() * 8))] for group in groups)

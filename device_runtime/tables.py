@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .board.report import board_lines, sustained_lines
-from .predict import strip
+from .predict import ASCII_BARS, BARS, strip
 
 
 def console() -> Console:
@@ -85,6 +85,7 @@ def print_verification(rows: list[dict]) -> None:
 
 def print_predictions(result: dict) -> None:
     out = console()
+    bars = BARS if out.encoding.startswith("utf") else ASCII_BARS  # as rich chooses the lines of its tables
     density = "" if result["density"] is None else f", density {result['density']:g}"
     out.print(f"{result['model']}, {result['program']} ({result['engine']} {result['role']}{density})")
     for image in result["images"]:
@@ -95,7 +96,7 @@ def print_predictions(result: dict) -> None:
         if image["layers"]:
             made = table("layer", "open", "channels")
             for layer in image["layers"]:
-                bar = strip(layer["open"], layer["channels"])
+                bar = strip(layer["open"], layer["channels"], bars=bars)
                 made.add_row(layer["layer"], f"{len(layer['open'])}/{layer['channels']}", bar)
             out.print(made)
 

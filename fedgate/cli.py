@@ -72,6 +72,7 @@ def main(args=None):
     """Run the command line; every error ends as one line on stderr and an exit status (2 usage, 1 failure)."""
     args = (sys.argv[1:] if args is None else list(args)) or ["--help"]
     sys.unraisablehook = repeat_interrupt
+    print_anything()
     debug = bool(os.environ.get("FEDGATE_DEBUG")) or "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
     try:
@@ -92,6 +93,13 @@ def main(args=None):
         if status is None:  # not one of our own: say what it was, and how to see more
             fail(f"{type(error).__name__}: {text} (--debug shows where)", 1)
         fail(text, status)
+
+
+def print_anything():
+    """Escape what a terminal or pipe cannot encode: a label or a file's name is no reason to end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a notebook's has not
+            stream.reconfigure(errors="backslashreplace")
 
 
 def repeat_interrupt(unraisable):

@@ -1,5 +1,6 @@
 """Reasons not to believe a measurement, from what the machine told before, while and after it ran."""
 
+import os
 from collections.abc import Sequence
 
 from .cpus import Cluster, spell
@@ -23,8 +24,9 @@ def doubts(
     if cpus is None and _differ(clusters):
         kinds = " and ".join(f"{spell(c.cpus)} ({c.core or 'unknown'})" for c in clusters)
         found.append(f"CPUs differ, {kinds}, and nothing was pinned: --cpus {spell(clusters[-1].cpus)}")
-    if cpus is not None and threads > len(cpus):
-        found.append(f"{threads} threads shared {len(cpus)} CPUs")
+    count = len(cpus) if cpus is not None else _usable(clusters)
+    if threads > count:
+        found.append(f"{threads} threads shared {count} CPU{'s' if count != 1 else ''}")
     used = [c for c in clusters if set(c.cpus) & set(cpus)] if cpus else list(clusters[-1:])
     busy = list(during) or [after]
     for cluster in used:
@@ -32,6 +34,12 @@ def doubts(
     found += _throttled(before, [*busy, after])
     found += _hot([*busy, after], limits)
     return found
+
+
+def _usable(clusters: Sequence[Cluster]) -> int:
+    """How many of the CPUs that are on this process may use."""
+    online = sum(len(cluster.cpus) for cluster in clusters)
+    return min(online, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else online
 
 
 def _differ(clusters: Sequence[Cluster]) -> bool:

@@ -193,6 +193,14 @@ def test_more_threads_than_cpus(tmp_path):
     assert facts["cpus"] == "2-3" and facts["doubts"] == ["4 threads shared 2 CPUs"]
 
 
+def test_more_threads_than_a_process_may_use(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2, 3, 4, 5})
+    assert watched(tmp_path, boards.pi4(), boards.pi4(), threads=4)["doubts"] == []
+    assert watched(tmp_path, boards.pi4(), boards.pi4(), threads=5)["doubts"] == ["5 threads shared 4 CPUs"]
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3})  # taskset, a container
+    assert watched(tmp_path, boards.pi4(), boards.pi4(), threads=2)["doubts"] == ["2 threads shared 1 CPU"]
+
+
 def test_emulated_cpus():
     pi = boards.processors((4, "0x41", "0xd08"))
     assert not emulated(pi, "aarch64") and not emulated("", "aarch64")

@@ -1,6 +1,7 @@
 """The four commands as a user meets them."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -56,6 +57,15 @@ def test_predict(fedgate, bundle, picture):
     assert (status, err) == (0, "") and json.loads(out)["density"] == 0.25
     status, out, err = fedgate("predict", bundle.path, bundle.path / "manifest.json")
     assert (status, out) == (1, "") and err.count("\n") == 1 and "not a picture" in err
+
+
+def test_a_stream_that_takes_no_unicode(bundle, picture):
+    named = picture.with_name("Kätzchen.png")
+    named.write_bytes(picture.read_bytes())
+    command = [sys.executable, "-m", "fedgate", "predict", bundle.path, named]
+    done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and not done.stderr
+    assert b"K\\xe4tzchen.png" in done.stdout and done.stdout.isascii()
 
 
 def test_bench(fedgate, bundle):

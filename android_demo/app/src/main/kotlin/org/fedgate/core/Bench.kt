@@ -60,7 +60,7 @@ fun bench(
             "machine" to device.facts() + facts + ("loaded in one process" to true),
             "rows" to rows,
             "skipped" to skipped,
-            "warnings" to noise(rows) + heat(thermal),
+            "warnings" to noise(rows) + crowd(options.threads) + heat(thermal),
         )
     } finally {
         for (model in models) model.close()
@@ -194,6 +194,11 @@ fun noise(rows: List<Map<String, Any?>>): List<String> = rows.flatMap { row ->
 }
 
 private fun tenths(value: Double): String = (Math.round(value * 10) / 10.0).toString()
+
+private fun crowd(threads: Int): List<String> {
+    val cpus = Runtime.getRuntime().availableProcessors()
+    return if (threads > cpus) listOf("$threads threads shared $cpus CPUs") else emptyList()
+}
 
 private fun heat(thermal: List<Int>): List<String> {
     val worst = thermal.maxOrNull() ?: 0
