@@ -14,6 +14,10 @@ from fedgate.device_runtime.macs import gated, kept, mask_slices
 from fedgate.device_runtime.verify import MOST_CLOSE_CALLS, TOLERANCE, compare_masks, relative_error
 
 
+class MismatchError(FedgateError):
+    """A program computes something else than the network that it was made of."""
+
+
 @dataclass
 class Comparison:
     """max_error: largest difference of a logit over the largest logit of its input."""
@@ -25,7 +29,7 @@ class Comparison:
 
 
 def mismatch(program, text):
-    return FedgateError(f"{program.file} does not compute what eager PyTorch computes: {text}")
+    return MismatchError(f"{program.file} does not compute what eager PyTorch computes: {text}")
 
 
 def compare_outputs(program, logits, expected, where, result):

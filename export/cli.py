@@ -63,14 +63,28 @@ def export(run, to, out, dense_run, client, calibrate, trainable, batch_size, da
         raise click.UsageError("--batch-size is of --trainable head or last-stage")
     engines = list(dict.fromkeys(name.strip() for name in to.split(",") if name.strip()))
     console = Console(stderr=True, quiet=as_json)
+    left_out = []
     bundle = export_run(
-        run, out, engines, dense_run, overwrite, console, client, calibrate, trainable, batch_size or 16, data
+        run,
+        out,
+        engines,
+        dense_run,
+        overwrite,
+        console,
+        client,
+        calibrate,
+        trainable,
+        batch_size or 16,
+        data,
+        left_out,
     )
     if as_json:
         programs = [
             {"file": p.file, "role": p.role, "engine": p.engine, "bytes": p.bytes, "sha256": p.sha256}
             for p in bundle.manifest.programs
         ]
-        click.echo(json.dumps({"bundle": str(out), "masks": bundle.manifest.masks, "programs": programs}))
+        click.echo(
+            json.dumps({"bundle": str(out), "masks": bundle.manifest.masks, "programs": programs, "left_out": left_out})
+        )
     else:
         click.echo(f"wrote {out}")

@@ -25,13 +25,15 @@ def scale_and_shift(unit, level):
 def plain_conv(conv, weight, bias=None):
     """A copy of a convolution with other weights (and so other channels), with a bias or none; float32."""
     new = nn.Conv2d(
-        weight.shape[1],
+        weight.shape[1] * conv.groups,
         weight.shape[0],
         conv.kernel_size,
         conv.stride,
         conv.padding,
         conv.dilation,
+        conv.groups,
         bias=bias is not None,
+        padding_mode=conv.padding_mode,
     )
     new.weight.copy_(weight)
     if bias is not None:

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import torch
 
-from fedgate.device_runtime.errors import FedgateError
-
 from .gated_conv2d import call_operator
+from .left_out import MissingError
 from .litert_skip import call_composite, composites_to_custom
 from .onnx_skip import call_onnx
 from .skip import with_operator
@@ -113,6 +112,6 @@ def quietly(function, engine, network, inputs):
             return function(network, inputs)
     except ImportError as error:
         package = LOWERINGS[engine][3]
-        raise FedgateError(
+        raise MissingError(
             f"cannot export to {engine}: {error.name} is not installed (pip install 'fedgate[export]', for {package})"
         ) from error

@@ -22,6 +22,7 @@ from fedgate.train.run_directory import RunDirectory
 from fedgate.train.tails import TRAINABLE
 
 from .check import compare_gated, compare_plain
+from .left_out import LeftOut
 from .lowering import LOWERINGS, lower
 from .programs import entry, plan_programs
 from .reference import EagerReference, fixed_masks
@@ -58,6 +59,7 @@ def export_run(
     trainable=None,
     batch_size=16,
     moved=None,
+    left_out=None,
 ):
     """Export a run to a bundle for the given engines; returns the loaded `Bundle`.
 
@@ -66,8 +68,10 @@ def export_run(
     client, calibrate: whose masks static programs have, where not those of all clients: a client's, by its number, or
     those of a folder of images.
     trainable: "head" or "last-stage", to add the programs that train it in batches of `batch_size`. moved: where the
-    run's data lie now, if not where they did.
-    Raises `FedgateError` when a program does not compute what eager PyTorch computes; nothing is written then.
+    run's data lie now, if not where they did. left_out: a list that gets {"program", "reason"} of each program that a
+    runtime cannot have: one that cannot be lowered to it, or that it cannot run; the console says so too.
+    Raises `FedgateError` when a program does not compute what eager PyTorch computes, or when none could be made;
+    nothing is written then.
     """
     console = console or Console(stderr=True, quiet=True)
     out = Path(out)
@@ -103,6 +107,7 @@ def export_run(
         overwrite,
         console,
         part and TailPrograms(part, data),
+        left_out,
     )
 
 
@@ -165,42 +170,52 @@ def manifest_fields(directory, network, rounds, dense_run):
     }
 
 
-def build_bundle(network, dense, kept, images, engines, out, fields, salience, overwrite, console, tail=None):
+def build_bundle(
+    network, dense, kept, images, engines, out, fields, salience, overwrite, console, tail=None, notes=None
+):
     """Lower, stage, run, compare, and only then write. tail: the `TailPrograms` of a bundle that trains."""
     reference, classes = EagerReference(network), len(fields["labels"])
     dense_reference = EagerReference(dense)
     plans = plan_programs(network, dense, kept)
-    files = {"salience.safetensors": salience}
+    files, left_out = {"salience.safetensors": salience}, LeftOut(console, notes)
     entries = []
     no_kernel = kernel_missing(engines, plans, console)
     for engine in engines:
         for plan in plans:
             if engine not in plan.engines or (plan.role == "skip" and no_kernel):
                 continue
-            with console.status(f"lowering {engine} {plan.stem}"):
-                program = entry(plan, engine, network, classes)
+            program = entry(plan, engine, network, classes)
+            with console.status(f"lowering {engine} {plan.stem}"), left_out.unless_possible(program["file"]):
                 files[program["file"]] = lower(plan.network, engine, network.shape, plan.takes_level)
                 entries.append((plan, program))
     expected = expected_outputs(reference, dense_reference, plans, images)
     tensors = {name: value[:REFERENCE_IMAGES] for name, value in expected.items()}
     files["reference.safetensors"] = pack({"image": images[:REFERENCE_IMAGES], **tensors}, REFERENCE_META)
-    programs = [program for _, program in entries]
+    tails = []
     if tail is not None:
-        added, made = tail.make(engines, not no_kernel, console)
-        programs, files, fields = programs + added, files | made, fields | {"tail": tail.fields()}
-    fields = fields | {"programs": programs}
+        tails, made = tail.make(engines, not no_kernel, console, left_out)
+        files, fields = files | made, fields | {"tail": tail.fields()}
     with tempfile.TemporaryDirectory(prefix="fedgate-export-") as folder:
+        left_out.refuse_nothing([program for _, program in entries])
+        fields = fields | {"programs": [program for _, program in entries] + tails}
         staged = write_bundle(Path(folder, "staged.fedgate"), fields, files)
         for (plan, _), program in zip(entries, staged.manifest.programs[: len(entries)], strict=True):
-            loaded = load_program(staged, program)
-            if plan.takes_level:
-                result = compare_gated(loaded, reference, images, len(network.densities))
-            else:
-                result = compare_plain(loaded, images, expected[output_name(plan)])
-            report(console, program, result)
+            with left_out.unless_possible(program.file):
+                loaded = load_program(staged, program)
+                if plan.takes_level:
+                    result = compare_gated(loaded, reference, images, len(network.densities))
+                else:
+                    result = compare_plain(loaded, images, expected[output_name(plan)])
+                report(console, program, result)
         if tail is not None:
             for program, result in tail.compare(staged, images):
                 report(console, program, result)
+        if left_out.files & files.keys():
+            entries = [(plan, program) for plan, program in entries if program["file"] not in left_out.files]
+            files = {name: blob for name, blob in files.items() if name not in left_out.files}
+            left_out.refuse_nothing([program for _, program in entries])
+            fields = fields | {"programs": [program for _, program in entries] + tails}
+            staged = write_bundle(Path(folder, "staged.fedgate"), fields, files, overwrite=True)
         remember(staged, staged.manifest.programs)  # they have just run here
         bad = [row for row in verify(staged) if row["status"] == "mismatch"]
         if bad:

@@ -37,8 +37,13 @@ class TailForward:
         self.network, self.levels = network, len(network.densities)
         self.place, self.nodes = tail_nodes(network, cut)
         self.constants = {n: t.detach().clone() for n, t in network.body.state_dict().items()}
+        if network.training_graph is not None:
+            raise UsageError("cannot export a training program: the network computes something else when it trains")
         for node in self.nodes:
             refuse(node, module_of(node))
+        for name, parameter in network.body.named_parameters():
+            if parameter.requires_grad and not name.startswith(tuple(f"{layer}." for layer in cut.layers)):
+                raise UsageError(f"cannot export a training program: '{name}' is a tensor outside of the layers")
         network.set_densities(network.densities)
         self.k = {
             name: torch.tensor(gate.k, dtype=torch.float32)
@@ -109,8 +114,10 @@ class TailForward:
 
 def refuse(node, module):
     """Refuse, by name, what a device cannot train as `train` does."""
-    if isinstance(module, nn.Dropout) and module.p > 0:
+    if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
         raise UsageError(f"cannot export a training program through '{node.target}': dropout is random")
+    if isinstance(module, ConvUnit) and (module.conv.groups != 1 or module.conv.padding_mode != "zeros"):
+        raise UsageError(f"cannot export a training program through '{node.target}': it has groups or pads with values")
     if node.op == "get_attr":
         raise UsageError(f"cannot export a training program: '{node.target}' is a tensor outside of the layers")
     if node.target is F.dropout or (node.target is F.max_pool2d):

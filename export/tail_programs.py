@@ -1,5 +1,6 @@
 """Making the programs of a bundle that trains: lowered, and each compared with eager PyTorch."""
 
+import contextlib
 import dataclasses
 import functools
 
@@ -23,20 +24,34 @@ class TailPrograms:
         """The manifest's "tail"."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self.part.info).items()}
 
-    def make(self, engines, kernel, console):
-        """(manifest entries, files by name); kernel: whether `skip` programs are made."""
+    def make(self, engines, kernel, console, left_out):
+        """(manifest entries, files by name); kernel: whether `skip` programs are made.
+
+        left_out: the `LeftOut` that notes an engine which cannot have all of trunk, tail and train: they need each
+        other. Raises `FedgateError` where no engine can.
+        """
         plans = plan_tail_programs(self.part, kernel)
         entries, files = [], {TAIL_FILE: pack_tail(self.part.tail)}
         for engine in check_engines(engines):
-            for plan in plans:
-                with console.status(f"lowering {engine} {plan.stem}"):
-                    program = plan.entry(engine)
-                    files[program["file"]] = plan.lower(engine, self.part.network.shape)
-                    entries.append(program)
-            if engine == "executorch":
-                with console.status("lowering executorch train-module"):
-                    program, own = training_module(self.part)
-                entries, files = [*entries, program], files | own
+            with left_out.unless_possible(plans[-1].entry(engine)["file"]):
+                made, own = self.make_for(engine, plans, console, left_out)
+                entries, files = entries + made, files | own
+        left_out.refuse_nothing(entries)
+        return entries, files
+
+    def make_for(self, engine, plans, console, left_out):
+        """The same of one engine."""
+        entries, files = [], {}
+        for plan in plans:
+            program = plan.entry(engine)
+            spare = left_out.unless_possible(program["file"]) if plan.needs_kernel else contextlib.nullcontext()
+            with console.status(f"lowering {engine} {plan.stem}"), spare:
+                files[program["file"]] = plan.lower(engine, self.part.network.shape)
+                entries.append(program)
+        if engine == "executorch":
+            with console.status("lowering executorch train-module"):
+                program, own = training_module(self.part)
+            entries, files = [*entries, program], files | own
         return entries, files
 
     def compare(self, staged, images):

@@ -130,6 +130,7 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan, control=
         for x, y, network.level in epoch_batches(images, labels, statistics, plan, generator, device):
             seen.add(network.level)
             moves.before()
+            levels.before(len(y))
             with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
                 teacher = None if network.level == top or plan.level is not None else teach(network, x, top, forward)
                 logits = forward(x)

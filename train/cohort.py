@@ -14,7 +14,7 @@ from fedgate.device_runtime.uploads import held_round, weights
 from .client import LocalPlan
 from .local_engine import LocalEngine
 from .network import load_tensors
-from .stacked import loose_tensor, random_node
+from .stacked import loose_tensor, random_node, strange_node
 from .together import train_together
 
 TOGETHER = 16  # clients in one stack: their activations are in memory at the same time
@@ -29,6 +29,11 @@ def reason_against(network, plans):
     node = random_node(network)
     if node is not None:
         return f"'{node}' drops out at random, and each client draws for itself"
+    if network.training_graph is not None:
+        return "the network computes in training something else than in evaluation"
+    node = strange_node(network)
+    if node is not None:
+        return f"'{node}' is nothing that stacked networks have"
     loose = loose_tensor(network)
     if loose is not None:
         return f"'{loose}' belongs to no layer"

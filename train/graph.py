@@ -18,13 +18,16 @@ CHANNELWISE_MODULES = (
     nn.AdaptiveAvgPool2d,
     nn.Flatten,
     nn.Dropout,
+    nn.Dropout2d,
     nn.Identity,
 )
-CHANNELWISE_FUNCTIONS = (torch.relu, F.relu, F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.dropout, torch.mean,
-                         torch.flatten)  # fmt: skip
+CHANNELWISE_FUNCTIONS = (torch.relu, F.relu, F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean,
+                         torch.flatten, F.dropout, F.dropout2d, torch.dropout, torch.feature_dropout)  # fmt: skip
 CHANNELWISE_METHODS = ("relu", "relu_", "mean", "flatten", "view", "reshape", "contiguous")
 # Operations that may mix or move channels: their result counts as a dense input.
-OTHER_FUNCTIONS = (operator.add, operator.iadd, torch.add, F.pad, operator.getitem)
+OTHER_MODULES = (nn.AlphaDropout, nn.FeatureAlphaDropout)  # what they drop is not zero
+OTHER_FUNCTIONS = (operator.add, operator.iadd, torch.add, F.pad, operator.getitem, F.alpha_dropout,
+                   F.feature_alpha_dropout, torch.alpha_dropout, torch.feature_alpha_dropout)  # fmt: skip
 OTHER_METHODS = ("add", "add_", "size")
 
 
@@ -67,32 +70,19 @@ def check(node, module):
             raise UsageError(f"cannot gate layer '{node.target}': a norm must follow a convolution directly")
         if len(source.users) != 1:
             raise UsageError(f"cannot gate layer '{source.target}': its output is used before its norm")
-    elif not isinstance(module, (*CHANNELWISE_MODULES, nn.Linear)):
+    elif not isinstance(module, (*CHANNELWISE_MODULES, *OTHER_MODULES, nn.Linear)):
         raise UsageError(
             f"cannot gate layer '{node.target}': a {kind} is not a convolution, batch norm, ReLU, pooling or linear "
             "layer, so a closed channel would not stay closed"
         )
 
 
-def trace(module):
-    """Trace a network and check every operation.
-
-    Raises `UsageError` that names the layer which cannot be gated.
-    """
-    try:
-        traced = fx.symbolic_trace(module)
-    except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
-        raise UsageError(f"cannot gate {type(module).__name__}: its forward cannot be traced: {error}") from error
-    called = set()
-    for node in traced.graph.nodes:
-        target = None
-        if node.op == "call_module":
-            target = module_of(node)
-            if node.target in called and any(True for _ in target.parameters()):
-                raise UsageError(f"cannot gate layer '{node.target}': it is used more than once")
-            called.add(node.target)
-        check(node, target)
-    return traced
+def check_plain(node, module):
+    """Refuse, by name, what a network without gates cannot have: little."""
+    if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.track_running_stats:
+        raise UsageError(
+            f"layer '{node.target}' keeps no running statistics: what it makes of an image depends on the others"
+        )
 
 
 def is_conv(node):
@@ -101,6 +91,13 @@ def is_conv(node):
 
 def is_norm(node):
     return isinstance(module_of(node), nn.BatchNorm2d)
+
+
+def norm_of(node):
+    """The node of the norm that goes with a convolution's: directly behind it, and reading nothing else; or None."""
+    norm = next(iter(node.users)) if len(node.users) == 1 else None
+    module = None if norm is None else module_of(norm)
+    return norm if isinstance(module, nn.BatchNorm2d) and module.affine and norm.args[0] is node else None
 
 
 def conv_depth(graph):
@@ -113,13 +110,13 @@ def conv_depth(graph):
 
 
 def ungated_convs(graph):
-    """Names of the convolutions that keep all their channels: stems and the projection shortcuts of residual adds.
+    """Names of the convolutions that keep all their channels: stems, logits, projection shortcuts of residual adds.
 
     A stem reads the network's input. A projection is a 1x1 convolution that goes, through its norm alone, into an add
-    whose other operand has passed through more convolutions.
+    whose other operand has passed through more convolutions. Logits are what no other layer reads.
     """
     depth = conv_depth(graph)
-    names = {node.target for node in graph.nodes if is_conv(node) and depth[node] == 1}
+    names = {node.target for node in graph.nodes if is_conv(node) and depth[node] == 1} | logits_convs(graph)
     for node in graph.nodes:
         if node.target not in (operator.add, operator.iadd, torch.add, "add", "add_"):
             continue
@@ -129,6 +126,21 @@ def ungated_convs(graph):
             deeper = any(depth[other] > depth[operand] for other in operands)
             if is_conv(conv) and module_of(conv).kernel_size == (1, 1) and deeper:
                 names.add(conv.target)
+    return names
+
+
+def logits_convs(graph):
+    """Names of the convolutions between which and the output there is no other layer: their channels are logits."""
+    names, seen, left = set(), set(), list(graph.output_node().all_input_nodes)
+    while left:
+        node = left.pop()
+        if node in seen or isinstance(module_of(node), nn.Linear):
+            continue
+        seen.add(node)
+        if is_conv(node):
+            names.add(node.target)
+        else:
+            left += node.all_input_nodes
     return names
 
 

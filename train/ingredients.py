@@ -17,6 +17,7 @@ from .config import TrainConfig
 from .data import load_data
 from .local_engine import LocalEngine
 from .network import build_network, load_tensors
+from .own_code import check_code
 from .partition import partition
 from .run_directory import RunDirectory, RunInfo
 from .strategies import strategy_of
@@ -64,6 +65,7 @@ def describe_run(config: TrainConfig, data) -> RunInfo:
 def make_network(info: RunInfo, device="cpu", tensors=None):
     """A run's network with its initial weights, which its seed alone decides, or with those of named arrays."""
     config, data = info.config, info.data
+    check_code(config.model, info.resolved.get("code"))
     torch.manual_seed(config.seed)
     chosen = (config.model, config.gate, config.density, len(data["labels"]), data["shape"])
     network = build_network(*chosen, config.width, config.gated, config.hidden_width)
@@ -73,11 +75,18 @@ def make_network(info: RunInfo, device="cpu", tensors=None):
     return network.to(device)
 
 
+def with_code(info: RunInfo, network):
+    """The description of a new run, with the hashes of the files that its own network was made of, if it has one."""
+    return dataclasses.replace(info, resolved=info.resolved | {"code": network.code}) if network.code else info
+
+
 def base_tensors(info: RunInfo):
     """The weights that a run starts from where it has a `base`, else None; a base of another network is refused."""
     if info.config.base is None:
         return None
-    tensors = RunDirectory.open(info.config.base).model_tensors()
+    base = RunDirectory.open(info.config.base)
+    check_code(base.info.config.model, base.info.resolved.get("code"))
+    tensors = base.model_tensors()
     make_network(info, tensors=tensors)
     return tensors
 

@@ -29,11 +29,21 @@ class LevelStatistics:
         self.sums = {}  # (layer, level) -> count, mean, sum of squares around it; float64 (C,)
 
     @torch.no_grad()
+    def before(self, samples):
+        """To be called before a forward pass: a single value is normalised by the statistics of the start."""
+        for (name, _), (norm, _, (mean, var)) in self.norms.items():
+            if samples * self.positions[name] == 1:
+                norm.running_mean.copy_(mean)
+                norm.running_var.copy_(var)
+
+    @torch.no_grad()
     def add(self, samples):
         """Count the last forward pass, of so many samples, before its statistics are put back."""
         level = self.network.level
         for name, positions in self.positions.items():
             unit = self.network.units[name]
+            if samples * positions == 1:  # no statistics: the norm used those that it had (`units.batch_norm`)
+                continue
             norm, opened = unit.norms[level], torch.ones(unit.conv.out_channels, device=unit.conv.weight.device)
             if self.held and unit.gate is not None:
                 opened = unit.gate.open.any(0)

@@ -5,13 +5,12 @@ parameter-free shortcuts (option A). ResNet-18: ibid., table 1, with a 3x3 stem 
 A. Zisserman, ICLR 2015, configurations A and D, with batch norm and one linear layer, as usual for 32x32 images.
 """
 
-import importlib.util
-from pathlib import Path
-
 import torch.nn.functional as F
 from torch import nn
 
 from fedgate.device_runtime.errors import UsageError, choose
+
+from .own_code import build_own, is_own
 
 
 def scaled(channels, width):
@@ -130,10 +129,10 @@ def build(name, classes, shape, width=1.0, hidden_width=1.0):
     name: a key of `MODELS`, or FILE.py:FUNCTION for a user's own, called as FUNCTION(classes, shape).
     Convolutions of registered models get He initialisation (K. He et al., ICCV 2015), which their sources use.
     """
-    if ":" in name:
+    if is_own(name):
         if (width, hidden_width) != (1.0, 1.0):
             raise UsageError(f"widths are for registered models; '{name}' decides its own channels")
-        return own_model(name, classes, tuple(shape))
+        return build_own(name, classes, tuple(shape))
     choose("model", name, [*MODELS, "FILE.py:FUNCTION"])
     for value in (width, hidden_width):
         if not 0.0 < value <= 4.0:
@@ -142,21 +141,4 @@ def build(name, classes, shape, width=1.0, hidden_width=1.0):
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return network
-
-
-def own_model(name, classes, shape):
-    """Call the function of a user's file that builds a network; its own errors pass through as they are."""
-    path, _, function = name.rpartition(":")
-    spec = importlib.util.spec_from_file_location("fedgate_own_model", path)
-    if spec is None or not Path(path).is_file():
-        raise UsageError(f"no model '{name}': {path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    make = getattr(module, function, None)
-    if not callable(make):
-        raise UsageError(f"no model '{name}': {path} has no function '{function}'")
-    network = make(classes, shape)
-    if not isinstance(network, nn.Module):
-        raise UsageError(f"'{name}' returned a {type(network).__name__}, not a torch.nn.Module")
     return network

@@ -1,7 +1,5 @@
 """Gated networks: any network of convolutions, batch norms and ReLUs, with its convolutions turned into gated units."""
 
-import copy
-
 import numpy as np
 import torch
 from torch import fx, nn
@@ -10,9 +8,11 @@ from fedgate.device_runtime.errors import FedgateError, UsageError, choose
 from fedgate.device_runtime.macs import Layer
 
 from .gates import FBS_PENALTY, GATED, check_gate
-from .graph import closers, is_conv, is_norm, module_of, trace, ungated_convs
+from .graph import closers, is_conv, module_of, norm_of, ungated_convs
 from .models import build
-from .units import make_unit
+from .own_code import own_code
+from .trace import compiled, lend, trace
+from .units import FreeNorm, LevelNorm, make_unit
 
 
 class GatedNetwork(nn.Module):
@@ -20,10 +20,15 @@ class GatedNetwork(nn.Module):
 
     layers: the convolutions and linear layers in the order of computation, as `device_runtime.macs.Layer`.
     densities: the kept fraction of each level, increasing. `level` says which one a forward pass uses.
+    training_graph: what is computed in training, on the modules of `body`, where evaluation computes something else.
+    code: SHA-256 of the files of a user's own network, by name.
     """
 
-    def __init__(self, body: fx.GraphModule, layers: list[Layer], gate: str, densities, shape):
+    def __init__(self, body: fx.GraphModule, layers: list[Layer], gate: str, densities, shape, training_graph=None):
         super().__init__()
+        self.training_graph = training_graph
+        self.training_forward = None if training_graph is None else compiled(training_graph)
+        self.code = {}
         self.shape = tuple(shape)  # of one image: (C, H, W)
         self.body = body
         self.layers = layers
@@ -32,11 +37,14 @@ class GatedNetwork(nn.Module):
         self.densities = tuple(densities)
         self.level = len(self.densities) - 1
         self.units = {layer.name: body.get_submodule(layer.name) for layer in layers if layer.kind == "conv"}
+        self.free_norms = {name: m for name, m in body.named_modules() if isinstance(m, FreeNorm)}
         self.gates = {name: unit.gate for name, unit in self.units.items() if unit.gate is not None}
 
     def forward(self, images):
         for unit in self.units.values():
             unit.level = self.level
+        if self.training and self.training_forward is not None:
+            return self.training_forward(self.body, images)
         return self.body(images)
 
     def train(self, mode=True):
@@ -48,6 +56,8 @@ class GatedNetwork(nn.Module):
         if self.frozen:
             for unit in self.units.values():
                 unit.norms.eval()
+            for norm in self.free_norms.values():
+                norm.eval()
         return self
 
     def set_densities(self, densities):
@@ -81,25 +91,61 @@ def gate_network(module, shape, gate="paper", densities=(0.5,), gated="all"):
     """
     check_gate(gate, densities)
     choose("set of gated convolutions", gated, GATED)
-    traced = trace(copy.deepcopy(module))
+    traced, training = trace(module, gate != "none")
     shapes = output_shapes(traced, shape)
     convs = [node for node in traced.graph.nodes if is_conv(node)]
     names = {node.target for node in convs} - ungated_convs(traced.graph) if gate != "none" else set()
     if gated == "hidden":
         names &= read_by_layers(traced.graph, widths(convs, names), shapes)
     if gate != "none" and not names:
-        raise UsageError(f"{type(module).__name__} has no convolution to gate: only a stem or shortcuts")
+        raise UsageError(f"{type(module).__name__} has no convolution to gate: only a stem, shortcuts or logits")
     layers = describe(traced.graph, shapes, names, gate)
+    if training is not None:
+        check_training(traced, training, layers, names, gate, shape)
+    graphs = [traced.graph] if training is None else [traced.graph, training.graph]
+    units = {}
     for node in convs:
-        norm = next((user for user in node.users if is_norm(user)), None)
-        unit = make_unit(module_of(node), norm and module_of(norm), gate, densities, node.target in names)
-        if norm is not None:
-            norm.replace_all_uses_with(node)
-            traced.graph.erase_node(norm)
-        traced.set_submodule(node.target, unit)
+        norm = norm_of(node)
+        units[node.target] = make_unit(module_of(node), norm and module_of(norm), gate, densities, node.target in names)
+    for graph in graphs:
+        for node in list(graph.nodes):
+            norm = norm_of(node) if is_conv(node) and node.target in units else None
+            if norm is not None:
+                norm.replace_all_uses_with(node)
+                graph.erase_node(norm)
+    for name, unit in units.items():
+        traced.set_submodule(name, unit)
     traced.delete_all_unused_submodules()
+    if training is not None:
+        lend(traced, training)
+    settle(traced)
     traced.recompile()
-    return GatedNetwork(traced, layers, gate, densities, shape)
+    return GatedNetwork(traced, layers, gate, densities, shape, training and training.graph)
+
+
+def check_training(traced, training, layers, names, gate, shape):
+    """Refuse a network whose layers do in training something else than in evaluation, but for what runs add to it."""
+    shapes = output_shapes(training, shape)
+    if names and describe(training.graph, shapes, names, gate) != layers:
+        raise UsageError("cannot gate a network whose convolutions or linear layers in training differ from evaluation")
+    norms = [
+        {node.target: getattr(norm_of(node), "target", None) for node in each.graph.nodes if is_conv(node)}
+        for each in (traced, training)
+    ]
+    for name in norms[0].keys() & norms[1].keys():
+        if norms[0][name] != norms[1][name]:
+            raise UsageError(f"layer '{name}' has another norm behind it in training than in evaluation")
+
+
+def settle(body):
+    """Make the norms outside of units those of a run, and take what is no float out of the state: it is constant."""
+    for name, module in list(body.named_modules()):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, LevelNorm):
+            body.set_submodule(name, FreeNorm.like(module))
+    for module in body.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if not buffer.is_floating_point():
+                module._non_persistent_buffers_set.add(name)
 
 
 def output_shapes(traced, shape):
@@ -114,10 +160,12 @@ def output_shapes(traced, shape):
 
     training = traced.training
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             Recorder(traced.eval()).run(torch.zeros(1, *shape))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a user's network does with it
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"the network does not fit images of {'x'.join(map(str, shape))}: {reason}") from error
     finally:
         traced.train(training)
@@ -144,7 +192,8 @@ def describe(graph, shapes, gated, gate):
     for node in graph.nodes:
         module = module_of(node)
         if isinstance(module, nn.Conv2d):
-            kind, channels = "conv", (module.in_channels, module.out_channels)
+            # what one output channel reads, where the convolution has groups
+            kind, channels = "conv", (module.in_channels // module.groups, module.out_channels)
             kernel, output = module.kernel_size, shapes[node][2:]
         elif isinstance(module, nn.Linear):
             kind, channels = "linear", (module.in_features, module.out_features)
@@ -160,7 +209,7 @@ def describe(graph, shapes, gated, gate):
                 kernel=tuple(kernel),
                 output=tuple(output),
                 gate=node.target in gated,
-                input_gate=closer[node.args[0]],
+                input_gate=closer.get(node.args[0]),
                 masked=gate != "scale",
             )
         )
@@ -169,7 +218,40 @@ def describe(graph, shapes, gated, gate):
 
 def build_network(model, gate, densities, classes, shape, width=1.0, gated="all", hidden_width=1.0):
     """The gated network of a registered model: the plain one is its only description."""
-    return gate_network(build(model, classes, shape, width, hidden_width), shape, gate, densities, gated)
+    with own_code(model) as files:
+        network = gate_network(build(model, classes, shape, width, hidden_width), shape, gate, densities, gated)
+        check_logits(network, model, classes)
+    network.code = files
+    return network
+
+
+@torch.no_grad()
+def check_logits(network, model, classes):
+    """Refuse a network that returns something else than logits, float (N, classes), in evaluation or in training."""
+    training = network.training
+    network.eval()
+    with torch.random.fork_rng(devices=[]):
+        images, found = torch.zeros(2, *network.shape), {}
+        try:
+            found[""] = network.body(images)
+            if network.training_forward is not None:
+                found[" in training"] = network.training_forward(network.body, images)
+        except Exception as error:  # whatever a user's network does with it
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UsageError(f"'{model}' does not take two images at a time: {reason}") from error
+    network.forget()
+    network.train(training)
+    for when, logits in found.items():
+        wanted = f"not logits alone: floats of shape (N, {classes})"
+        if not isinstance(logits, torch.Tensor):
+            raise UsageError(f"'{model}' returns a {type(logits).__name__}{when}, {wanted}")
+        if logits.dim() == 2 and len(logits) == 2 and logits.shape[1] != classes:
+            raise UsageError(f"'{model}' returns {logits.shape[1]} classes{when}, and the data have {classes}")
+        if tuple(logits.shape) != (2, classes):
+            shape = ", ".join(map(str, ("N", *logits.shape[1:]) if logits.shape[:1] == (2,) else logits.shape))
+            raise UsageError(f"'{model}' returns a tensor of shape ({shape}){when}, {wanted}")
+        if not logits.is_floating_point():
+            raise UsageError(f"'{model}' returns {str(logits.dtype).removeprefix('torch.')}{when}, {wanted}")
 
 
 def parameter_axes(network):

@@ -30,8 +30,8 @@ BATCH = 250  # images at most; even ones, as in training
 
 
 def norms_of(network, levels):
-    """The norms of some levels, by the name of their state."""
-    return {
+    """The norms of some levels, and those without one, by the name of their state."""
+    return network.free_norms | {
         f"{name}.norms.{level}": unit.norms[level]
         for name, unit in network.units.items()
         if len(unit.norms)
@@ -51,8 +51,9 @@ def measure(network, images, statistics, levels):
 
     def add(sum_, x):
         x = x.double()
-        sum_[0] = sum_[0] + x.sum((0, 2, 3))
-        sum_[1] = sum_[1] + x.square().sum((0, 2, 3))
+        places = (0, *range(2, x.dim()))
+        sum_[0] = sum_[0] + x.sum(places)
+        sum_[1] = sum_[1] + x.square().sum(places)
         sum_[2] += x.numel() // x.shape[1]
 
     hooks = [

@@ -36,7 +36,7 @@ class RunInfo:
 
     run: str
     config: TrainConfig
-    resolved: dict  # precision, device, augment
+    resolved: dict  # precision, device, augment; code: the hashes of a network's own files, by name
     data: dict  # name, sha256, labels, shape, mean, std
     versions: dict
 

@@ -10,7 +10,7 @@ from fedgate.device_runtime.errors import FedgateError, UsageError
 from .board import Board
 from .config import TrainConfig
 from .inbox import check_inbox
-from .ingredients import base_tensors, describe_run, make_network, prepare, run_data
+from .ingredients import base_tensors, describe_run, make_network, prepare, run_data, with_code
 from .partition import plot_class_table, render_class_table
 from .progress import RoundProgress
 from .rounds import Run
@@ -59,7 +59,8 @@ def run_training(out, resume, workers=1, quiet=False, options=None, superlink=No
             check_inbox(config.inbox)
         data, parts = prepare(config)
         info = describe_run(config, data)
-        make_network(info, tensors=base_tensors(info))  # a model that cannot be built leaves no run behind
+        network = make_network(info, tensors=base_tensors(info))  # a model that cannot be built leaves no run behind
+        info = with_code(info, network)
         directory = RunDirectory.create(out, info)
     try:
         with Run(directory, data, parts, workers, superlink) as run:

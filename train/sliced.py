@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .gates import salience
-from .units import ConvUnit
+from .units import ConvUnit, batch_norm
 from .walk import Walk, plainly
 
 # Operations on each channel by itself that map a channel of zeros to zeros and draw nothing random.
@@ -119,7 +119,7 @@ def sliced_norm(norm, y, rows):
         return norm(y)
     mean, var = norm.running_mean[rows], norm.running_var[rows]
     scale, shift = of(norm.weight, rows), of(norm.bias, rows)
-    y = F.batch_norm(y, mean, var, scale, shift, norm.training, norm.momentum, norm.eps)
+    y = batch_norm(y, mean, var, scale, shift, norm.training, norm.momentum, norm.eps)
     if norm.training:
         norm.running_mean[rows], norm.running_var[rows] = mean, var
     return y

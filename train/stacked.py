@@ -11,7 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fedgate.device_runtime.errors import UsageError
+
 from .gates import open_channels, salience
+from .graph import check
+from .trace import DROPOUTS
 from .units import ConvUnit
 from .walk import Walk, plainly
 
@@ -25,9 +29,24 @@ NORM = ("weight", "bias", "running_mean", "running_var")
 
 def random_node(network):
     """The name of an operation that draws something random, or None."""
+    for node in (network.training_graph or network.body.graph).nodes:
+        module = network.body.get_submodule(node.target) if node.op == "call_module" else None
+        if isinstance(module, nn.modules.dropout._DropoutNd) or node.target in DROPOUTS:
+            return node.target if module else node.name
+    return None
+
+
+def strange_node(network):
+    """The name of an operation that gates would refuse, and that a stack may not compute as each client would."""
     for node in network.body.graph.nodes:
         module = network.body.get_submodule(node.target) if node.op == "call_module" else None
-        if isinstance(module, nn.Dropout) or node.target is F.dropout:
+        if isinstance(module, ConvUnit):
+            if module.conv.groups != 1 or module.conv.padding_mode != "zeros":
+                return node.target
+            continue
+        try:
+            check(node, module)
+        except UsageError:
             return node.target if module else node.name
     return None
 
@@ -58,6 +77,7 @@ class StackedForward(Walk):
         are its own.
         """
         self.tensors, self.levels, self.update_statistics = tensors, levels, update_statistics
+        self.counts = sizes
         self.clients, self.full = len(levels), min(sizes) == len(images)
         self.sizes = torch.tensor(sizes, device=images.device)
         self.valid = torch.arange(len(images), device=images.device) < self.sizes[:, None]
@@ -131,23 +151,31 @@ class StackedForward(Walk):
             weight, bias, mean, var = (torch.stack(part)[levels, rows] for part in parts)
             momentum = 1.0  # leaves the batch's own statistics, and in copies
         momentum = momentum if self.update_statistics else 0.0
-        if self.full or not norm.training:  # the flat statistics are views, which batch_norm updates
+        single = norm.training and y.shape[2:].numel() == 1 and min(self.counts) == 1  # see `units.batch_norm`
+        if (self.full and not single) or not norm.training:  # the flat statistics are views, which batch_norm updates
             flat = mean.view(-1), var.view(-1), weight.flatten(), bias.flatten()
             y = F.batch_norm(y, *flat, training=norm.training, momentum=momentum, eps=norm.eps)
         else:
-            y = self.ragged_norm(y, weight, bias, mean, var, momentum, norm.eps)
+            y = self.ragged_norm(y, weight, bias, mean, var, momentum, norm.eps, single)
         if len(unit.norms) > 1 and self.update_statistics:
             self.seen[name] = mean, var
         return y
 
-    def ragged_norm(self, y, weight, bias, mean, var, momentum, eps):
-        """A batch norm, and its update of mean and var (B, C), that sees the valid rows alone; y (N, B C, H, W)."""
+    def ragged_norm(self, y, weight, bias, mean, var, momentum, eps, single=False):
+        """A batch norm, and its update of mean and var (B, C), that sees the valid rows alone; y (N, B C, H, W).
+
+        single: a client with one value a channel is normalised by mean and var, which stay.
+        """
         x = y.to(torch.promote_types(y.dtype, torch.float32)).unflatten(1, (self.clients, -1))  # (N, B, C, H, W)
         seen = self.valid.t()[:, :, None, None, None]
         count = (self.sizes * x[0, 0, 0].numel()).to(x.dtype)[:, None]  # (B, 1)
         centre = (x * seen).sum((0, 3, 4)) / count
+        if single:
+            centre = torch.where(count == 1, mean.clone(), centre)
         x = x - centre[:, :, None, None]
         spread = (x.square() * seen).sum((0, 3, 4)) / count
+        if single:
+            spread = torch.where(count == 1, var.clone(), spread)
         with torch.no_grad():
             mean.lerp_(centre, momentum)
             var.lerp_(spread * count / (count - 1).clamp(min=1), momentum)

@@ -43,7 +43,9 @@ class StackedLevelStatistics:
             forward.open[name].any(1) if self.gated[name] else every.expand(-1, c)
             for name, c in zip(self.positions, self.channels, strict=True)
         ]
-        batch = counted(means, variances, forward.sizes[:, None] * self.values, torch.cat(opened, 1))
+        counts = forward.sizes[:, None] * self.values
+        counts = counts * (counts > 1)  # a single value has no statistics
+        batch = counted(means, variances, counts, torch.cat(opened, 1))
         self.sums[:, rows, levels] = torch.stack(merged(self.sums[:, rows, levels].unbind(), batch))
 
     def settle(self, row, values):

@@ -40,4 +40,5 @@ def is_frozen(network, name):
     """Whether a tensor of a network belongs to a frozen layer, or is a norm statistic where there are any."""
     if network.frozen and is_statistic(name):
         return True
-    return any(name.startswith(layer + ".") for layer in network.frozen)
+    kept = (*network.frozen, *network.free_norms) if network.frozen else ()
+    return any(name.startswith(layer + ".") for layer in kept)

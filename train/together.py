@@ -96,8 +96,9 @@ class Stack:
         epochs, xs, ys, levels = zip(*batches, strict=True)
         self.begin_epochs(epochs)
         sizes = [len(y) for y in ys]
-        x = torch.stack([pad(x, max(sizes)) for x in xs], 1).flatten(1, 2)
-        y = torch.stack([pad(y, max(sizes)) for y in ys])
+        rows = max(2, *sizes)  # a stack of one row gives other gradients: clients then have a row of zeros behind
+        x = torch.stack([pad(x, rows) for x in xs], 1).flatten(1, 2)
+        y = torch.stack([pad(y, rows) for y in ys])
         x = x.contiguous(memory_format=torch.channels_last)
         for name in self.trained:
             self.values[name].requires_grad_()

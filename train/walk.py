@@ -6,7 +6,7 @@ from torch import fx
 
 
 class Walk:
-    """Runs the graph of a `GatedNetwork`; a subclass says what a node does with the values before it.
+    """Runs the graph of a `GatedNetwork` in training; a subclass says what a node does with the values before it.
 
     `call(node, module, args, kwargs)` returns the value of a node that calls a module, a function or a method;
     module: the module called, else None.
@@ -14,12 +14,13 @@ class Walk:
 
     def __init__(self, network):
         self.network, self.body = network, network.body
+        graph = network.body.graph if network.training_graph is None else network.training_graph
         last = {}
-        for node in self.body.graph.nodes:
+        for node in graph.nodes:
             for source in node.all_input_nodes:
                 last[source] = node
         self.steps = []  # (node, its module, the nodes whose values nobody needs after it)
-        for node in self.body.graph.nodes:
+        for node in graph.nodes:
             module = self.body.get_submodule(node.target) if node.op == "call_module" else None
             self.steps.append((node, module, [source for source, user in last.items() if user is node]))
 

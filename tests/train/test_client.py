@@ -5,11 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from fedgate.train.augment import normalise
 from fedgate.train.client import LocalPlan, batches, client_seed, resolve_precision, teach, train_locally
 from fedgate.train.data import load_data
-from fedgate.train.network import build_network, network_tensors
+from fedgate.train.network import build_network, gate_network, network_tensors
 
 PLAN = LocalPlan(
     densities=(0.5,),
@@ -134,3 +136,35 @@ def test_auto_precision_is_bf16_only_where_the_hardware_has_it(monkeypatch):
         capabilities = {"architecture": "x86_64", "avx512_bf16": flag, "amx_bf16": False}
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
         assert resolve_precision("auto", cpu) == expected
+
+
+class Small(nn.Module):
+    """Norms on maps of 1x1 and on features, as a user may write them."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(1, 6, 8), nn.BatchNorm2d(6), nn.Linear(6, 10)
+        self.features = nn.BatchNorm1d(6)
+        self.register_buffer("mean", torch.full((6,), 0.5))
+        self.register_buffer("var", torch.full((6,), 2.0))
+
+    def forward(self, x):
+        x = self.features(self.norm(self.conv(x)).relu().flatten(1))
+        return self.head(F.batch_norm(x, self.mean, self.var, training=self.training))
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "fedprox"])
+def test_a_single_image_is_normalised_by_the_running_statistics(digits, algorithm):
+    torch.manual_seed(0)
+    network = gate_network(Small(), (1, 8, 8), "none", (1.0,))
+    before = network_tensors(network)
+    plan = dataclasses.replace(PLAN, densities=(1.0,), batch_size=1, epochs=1, algorithm=algorithm, clip_norm=0.0)
+    result = train_locally(network, digits.train_images[:1], digits.train_labels[:1], (digits.mean, digits.std), plan)
+    after = network_tensors(network)
+    statistics = {name for name in before if name.rpartition(".")[2] in ("running_mean", "running_var", "mean", "var")}
+    assert len(statistics) == 6 and all((after[name] == before[name]).all() for name in statistics)
+    assert np.isfinite(result.loss) and (after["conv.conv.weight"] != before["conv.conv.weight"]).any()
+    train_locally(network, digits.train_images[:2], digits.train_labels[:2], (digits.mean, digits.std), plan)
+    two = dataclasses.replace(plan, batch_size=2)
+    train_locally(network, digits.train_images[:2], digits.train_labels[:2], (digits.mean, digits.std), two)
+    assert all((network_tensors(network)[name] != before[name]).any() for name in statistics)
