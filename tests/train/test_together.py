@@ -124,7 +124,7 @@ def alone(network, examples, plans):
         # single images, whose last maps are 1x1: no batch norm can train on them
         ("vgg11", "none", (1.0,), {"counts": (1, 7, 3, 1), "batch_size": 2}),
         ("vgg11", "paper", (0.5,), {"counts": (1, 1, 1, 1)}),
-        ("vgg11", "paper", (0.25, 0.5, 1.0), {"counts": (1, 7, 3, 20), "batch_size": 2}),
+        ("vgg11", "paper", (0.25, 0.5, 1.0), {"counts": (1, 7, 3, 20)}),
     ],
 )
 def test_clients_together_are_the_clients_alone(name, gate, densities, changes, monkeypatch):
