@@ -211,9 +211,9 @@ def _meta(fields: Fields, spec: UpdateSpec) -> dict:
     return {
         **found,
         "client": client,
-        # only the server has no data of its own
+        # only the server has no data of its own, and makes no step
         "examples": fields.whole("examples", 0 if client == SERVER else 1, MOST),
-        "local_steps": fields.whole("local_steps", 0, MOST),
+        "local_steps": fields.whole("local_steps", 0 if client == SERVER else 1, MOST),
         "codec": fields.choice("codec", CODECS),
         "levels": levels,
         "samples": samples,

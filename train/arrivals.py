@@ -57,13 +57,13 @@ def rebased(update, base, present):
     base, present: tensors by name of the state that the client started from, and of the one that its update joins,
     each cut as the update's values are.
     """
-    values = {}
+    values, most = {}, np.finfo(np.float32).max
     for name, value in update.values.items():
         if is_statistic(name):
             values[name] = value
         else:
             moved = value.astype(np.float64) - base[name]
-            values[name] = (present[name] + moved).astype(np.float32)
+            values[name] = np.clip(present[name] + moved, -most, most).astype(np.float32)
     return replace(update, values=values)
 
 

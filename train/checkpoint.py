@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tensors import read_tensors, write_tensors
 
 from .arrivals import Upload
@@ -40,8 +41,9 @@ class Checkpoint:
 
 
 def write_checkpoint(folder, checkpoint, meta):
-    """Write the files of a checkpoint into a folder, with the JSON object `meta`."""
+    """Write the files of a checkpoint into a folder, with the JSON object `meta`; a state has to be finite."""
     state, records = checkpoint.state, {}
+    check_finite(state)
     for scope, record in checkpoint.salience.items():
         records |= record.tensors(scope)
     meta = meta | {"round": state.round, "progress": checkpoint.progress, "bases": sorted(checkpoint.bases)}
@@ -82,6 +84,14 @@ def read_waiting(folder, waiting, bases):
         for i, known in enumerate(waiting)
     ]
     return uploads, {base: groups[f"base-{base}"] for base in bases}
+
+
+def check_finite(state):
+    """Refuse a state from which no client could train."""
+    for field_ in array_fields():
+        for name, array in getattr(state, field_).items():
+            if not np.isfinite(array).all():
+                raise FedgateError(f"its {field_}/{name} holds values that are not finite")
 
 
 def array_fields():

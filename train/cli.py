@@ -174,6 +174,13 @@ def floats(ctx, param, value):
 @click.option("--server-lr", type=float, help="Its learning rate: 1, and 0.01 for adam, if not given.")
 @click.option("--server-momentum", type=float, help="Its momentum; Adam's first.  [0.9]")
 @click.option("--clip-update", type=float, help="Longest change of a client (L2); 0 clips nothing.  [0.0]")
+@click.option(
+    "--clip-to-median",
+    type=float,
+    metavar="FACTOR",
+    help="The same, as a multiple of the round's median change; one 2.5 times as long as that is refused, and norm "
+    "statistics stay near their medians. 0 does none of it.  [2.0]",
+)
 @click.option("--robust", help="none, trimmed-mean or median, of each weight over the clients.  [none]")
 @click.option(
     "--reestimate-norms/--no-reestimate-norms",

@@ -72,6 +72,7 @@ class TrainConfig:
     server_lr: float | None = None
     server_momentum: float = 0.9
     clip_update: float = 0.0
+    clip_to_median: float = 2.0
     robust: str = "none"
     reestimate_norms: bool = False
     trainable: str = "all"
@@ -116,8 +117,8 @@ class TrainConfig:
     def from_json(cls, text):
         """The inverse of `to_json`; anything else is a `UsageError`.
 
-        An option that is missing, as it was added to fedgate after the text was written, has its default: how it was
-        before. One that is unknown, of a later fedgate, is refused.
+        An option that is missing, as it was added to fedgate after the text was written, has its default. One that is
+        unknown, of a later fedgate, is refused.
         """
         try:
             fields = json.loads(text)

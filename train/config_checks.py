@@ -44,6 +44,7 @@ RANGES = {
     "server_lr": (1e-12, 1e3),
     "server_momentum": (0.0, 0.9999),
     "clip_update": (0.0, 1e9),
+    "clip_to_median": (0.0, 1e9),
     "density_schedule": (0.0, 1.0),
     "upload_share": (0.01, 1.0),
     "fraction_train": (0.0, 1.0),
@@ -114,6 +115,8 @@ def check_pairs(config):
             f"--robust {config.robust} cannot protect --reestimate-norms, which pools what every client says: "
             "leave one of them"
         )
+    if config.robust != "none" and config.clients < 3 and config.inbox is None:
+        raise UsageError(f"--robust {config.robust} leaves out what lies apart, which takes 3 --clients or more")
     if config.robust != "none" and config.algorithm in ("fednova", "scaffold"):
         trusted = "how many steps a client says it made" if config.algorithm == "fednova" else "control variates"
         raise UsageError(

@@ -15,6 +15,7 @@ from fedgate.device_runtime.update_spec import SERVER, Update
 from fedgate.device_runtime.uploads import held_round
 
 from .arrivals import Upload, close_round, rebased
+from .claims import believe
 from .clocks import training_macs
 from .downloads import Broadcast
 from .faults import damage, fault, lasts
@@ -66,6 +67,18 @@ class Turnout:
             update = rebased(update, base, present)
         self.joined.append((update, source))
 
+    def note(self, client, text):
+        """Tell in a client's row what of its update was not taken as it came."""
+        for row in self.rows:
+            if row["client"] == client and row["status"] == "used":
+                row["bounded"] = f"{row['bounded']}; {text}" if row["bounded"] else text
+
+    def count(self, client, examples):
+        """Set how many examples of a client are counted."""
+        for row in self.rows:
+            if row["client"] == client and row["status"] == "used":
+                row["examples"] = examples
+
     def letters(self):
         """Those that the round is done with, with the reason of refused ones."""
         return [(source, None) for _, source in self.joined if isinstance(source, Letter)] + self.refused
@@ -76,6 +89,15 @@ class Turnout:
         self.joined = []
         for row in self.rows:
             row["status"] = "waiting" if row["status"] == "used" else row["status"]
+
+    def refuse(self, reason, clients):
+        """Take the updates of some clients back: they are not used, nor kept."""
+        gone = [source for update, source in self.joined if update.client in clients]
+        self.refused += [(source, reason) for source in gone if isinstance(source, Letter)]
+        self.joined = [each for each in self.joined if each[0].client not in clients]
+        for row in self.rows:
+            if row["status"] == "used" and row["client"] in clients:
+                row |= {"status": "refused", "reason": reason}
 
 
 def gather(run, broadcast) -> Turnout:
@@ -104,6 +126,7 @@ def gather(run, broadcast) -> Turnout:
             turnout.join(decode_update(upload.blob, *turnout.base(upload.base_round)), upload, level=upload.level)
         else:
             turnout.waiting.append(upload)
+    believe(turnout)
     turnout.rows.sort(key=lambda row: row["client"])
     return turnout
 

@@ -23,6 +23,8 @@ from fedgate.device_runtime.uploads import held_round, weights
 
 from .arrivals import Upload
 from .augment import normalise
+from .strategies.masked import ENOUGH
+from .strategies.statistics import within
 
 FORMAT, VERSION = "fedgate-norms", 1
 KINDS = ("running_mean", "running_var")
@@ -126,6 +128,23 @@ def pool(measured):
     return pooled
 
 
+def near_the_others(measured, tensors):
+    """What clients measured, each statistic no further from the others' than `strategies.statistics` lets it.
+
+    tensors: the model's, by name, whose own statistics stand in where fewer than three clients measured a norm.
+    """
+    made = [(examples, dict(arrays)) for examples, arrays in measured]
+    for name in sorted({name for _, arrays in measured for name in arrays if name.endswith("running_mean")}):
+        other = name.removesuffix("mean") + "var"
+        there = [arrays for _, arrays in made if name in arrays]
+        means, variances = (np.array([arrays[key] for arrays in there], np.float64) for key in (name, other))
+        sent = np.ones(means.shape, bool)
+        found = within(means, variances, sent, tensors[name], tensors[other], young=len(there) < ENOUGH)
+        for arrays, mean, variance in zip(there, *found, strict=True):
+            arrays |= {name: mean.astype(np.float32), other: variance.astype(np.float32)}
+    return made
+
+
 def pooled_norms(run, turnout):
     """The statistics pooled from the clients whose updates the run's state is made of: (arrays by name, seconds).
 
@@ -153,7 +172,8 @@ def pooled_norms(run, turnout):
         norms = norms_of(run.network, levels_of[client])
         shapes = {f"{name}.{kind}": norm.running_mean.shape for name, norm in norms.items() for kind in KINDS}
         try:
-            measured.append(decode(blob, shapes, run.info.run, run.state.round))
+            examples, arrays = decode(blob, shapes, run.info.run, run.state.round)
+            measured.append((min(examples, len(run.parts[client])), arrays))
         except FedgateError as error:
             rows[client]["reason"] = str(error)
-    return pool(measured), slowest
+    return pool(near_the_others(measured, run.state.tensors)), slowest

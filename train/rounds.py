@@ -20,7 +20,9 @@ from .run_directory import MetricsLog, RunDirectory
 from .salience import SalienceRecord
 from .schedule import densities_at, learning_rate_at
 from .selection import capacity_levels
-from .strategies import initial_state, round_step, strategy_of
+from .strategies import combined, held, initial_state, strategy_of
+from .strategies.masked import ENOUGH
+from .verdict import finite, losses_of, why_not
 from .wire import record_of
 
 SERVER_STREAM = 2**32 - 1  # beside the numbers of clients in seeds
@@ -58,6 +60,7 @@ class Run:
         self.salience, self.clients = checkpoint.salience, checkpoint.clients
         self.waiting, self.bases = checkpoint.waiting, checkpoint.bases
         self.clock = checkpoint.progress["simulated_seconds"]
+        self.losses = checkpoint.progress.get("losses", {})
         self.log.cut(checkpoint.progress["metrics_bytes"])
         if self.inbox:
             self.inbox.restore(self.state.round)
@@ -111,21 +114,30 @@ class Run:
         started, config, densities = time.perf_counter(), self.config, self.densities
         broadcast = self.broadcast()
         turnout = gather(self, broadcast)
-        good, reason = len(turnout.joined), None
-        if good < config.min_clients:
-            reason = f"{good} good updates, and --min-clients is {config.min_clients}: the state is kept"
+        reason = self.too_few(turnout)
+        if reason is not None:
             turnout.keep_for_later()
-        after = note_changes(self.state, self.aggregate(turnout, broadcast), broadcast.spec, broadcast.public)
-        needed = bases_needed(after.round, turnout.waiting, config.max_staleness, self.inbox is not None)
-        bases = self.bases | {self.state.round: broadcast.public}
+        before, clients, salience = self.state, self.clients, self.salience
+        began, public = self.clock, broadcast.public
+        bases = self.bases | {before.round: public}
+        self.state = note_changes(before, self.step(turnout, broadcast), broadcast.spec, public)
+        evaluation, ended = None, turnout.ended
+        if finite(self.state) or not turnout.joined:
+            if config.reestimate_norms and self.state.round == config.rounds:
+                norms, seconds = pooled_norms(self, turnout)
+                self.state, ended = replace(self.state, tensors=self.state.tensors | norms), ended + seconds
+            evaluation = self.engine.evaluate(self.state.tensors, densities)
+        wrong = self.judge(evaluation, turnout)
+        if wrong is not None:
+            senders = sorted(update.client for update, _ in turnout.joined)
+            reason = f"{wrong}: the state is kept; clients {', '.join(map(str, senders))} had sent updates"
+            turnout.refuse(f"the round is not taken: {wrong}", set(senders))
+            self.state = note_changes(before, replace(before, round=before.round + 1), broadcast.spec, public)
+            self.clients, self.salience = clients, salience
+            evaluation = self.engine.evaluate(self.state.tensors, densities)
+        self.waiting, self.clock = turnout.waiting, ended
+        needed = bases_needed(self.state.round, self.waiting, config.max_staleness, self.inbox is not None)
         self.bases = {base: bases[base] for base in needed}
-        began, ended = self.clock, turnout.ended
-        self.state, self.waiting = after, turnout.waiting
-        if config.reestimate_norms and self.state.round == config.rounds:
-            norms, seconds = pooled_norms(self, turnout)
-            self.state, ended = replace(self.state, tensors=self.state.tensors | norms), ended + seconds
-        self.clock = ended
-        evaluation = self.engine.evaluate(self.state.tensors, densities)
         row = round_row(evaluation, turnout.rows, self.state.round, densities, config.local_epochs) | {
             "simulated_seconds": ended - began,
             "simulated_hours": self.clock / 3600,
@@ -137,23 +149,50 @@ class Run:
             self.log.write(line)
         for letter, why in turnout.letters():
             self.inbox.move(letter, self.state.round, why)
-        progress = {"metrics_bytes": self.log.sync(), "simulated_seconds": self.clock}
+        progress = {"metrics_bytes": self.log.sync(), "simulated_seconds": self.clock, "losses": self.losses}
         state = stored(self.state, config.download_codec)
         self.directory.save(Checkpoint(state, self.salience, self.clients, progress, self.waiting, self.bases))
         return row
 
-    def aggregate(self, turnout, broadcast):
+    def too_few(self, turnout):
+        """Why a round with so few good updates keeps the state; None where they are enough."""
+        good, config = len(turnout.joined), self.config
+        if good < config.min_clients:
+            return f"{good} good updates, and --min-clients is {config.min_clients}: the state is kept"
+        if good < ENOUGH and config.robust != "none":
+            return f"{good} good updates, and --robust {config.robust} takes {ENOUGH}: the state is kept"
+        return None
+
+    def step(self, turnout, broadcast):
         """The next state; of the clients whose updates are in it, also their records and what they keep."""
         if not turnout.joined:
             return replace(self.state, round=self.state.round + 1)
+        updates, spec, base = [update for update, _ in turnout.joined], broadcast.spec, broadcast.public
+        updates, shares, remembered = held(self.state, updates, self.strategy, spec, base)
+        for client, share in shares.items():
+            if share > 0:
+                turnout.note(client, f"its change is too long, and {share:.3g} of it is taken")
+        absurd = {client for client, share in shares.items() if share == 0}
+        turnout.refuse("its change is many times as long as the others'", absurd)
+        self.clients, self.salience = dict(self.clients), dict(self.salience)
         for update, source in turnout.joined:
             self.salience[f"client-{update.client}"] = record_of(update)
             if isinstance(source, Upload):
                 self.clients[update.client] = source.state
-        clients = [self.salience[scope] for scope in sorted(self.salience) if scope != "global"]
-        self.salience["global"] = functools.reduce(SalienceRecord.__add__, clients)
-        updates = [update for update, _ in turnout.joined]
-        return round_step(self.state, updates, self.strategy, broadcast.spec, broadcast.public)
+        records = [self.salience[scope] for scope in sorted(self.salience) if scope != "global"]
+        self.salience["global"] = functools.reduce(SalienceRecord.__add__, records)
+        return combined(self.state, updates, self.strategy, spec, base, remembered)
+
+    def judge(self, evaluation, turnout):
+        """Why the present state is not taken, None where it is: later rounds are then judged by its losses."""
+        if not turnout.joined:
+            return None
+        if evaluation is None:
+            return "the aggregated state is not finite"
+        losses = losses_of(evaluation, turnout.rows)
+        wrong = why_not(losses, self.losses, len(self.data.labels))
+        self.losses = self.losses if wrong else losses
+        return wrong
 
     def __enter__(self):
         return self

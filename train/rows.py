@@ -3,7 +3,8 @@
 A client's `status`: "used" in this round's state; "waiting", good but late, or too few came, and kept for a later
 round; "refused", with the `reason`; "dropped", it vanished. `base_round` tells of which state it is an update.
 `bytes_up` are counted in the round in which they were sent, `simulated_seconds` from that round's start. `file`: of the
-inbox. A round's `refused_files` are those of the inbox; its `reason` tells why the state was kept, if it was.
+inbox. `bounded`: what of a used update was not taken as it came. A round's `refused_files` are those of the inbox; its
+`reason` tells why the state was kept, if it was.
 """
 
 import numpy as np
@@ -22,6 +23,7 @@ def client_row(layers, densities, round_, client, status, **known):
         "client": client,
         "status": status,
         "reason": None,
+        "bounded": None,
         "base_round": round_ - 1,
         "file": None,
         "level": None,

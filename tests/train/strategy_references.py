@@ -34,12 +34,17 @@ def mask_of(name, channels):
 
 
 def random_state(rng):
-    return ServerState(0, {name: rng.normal(size=shape).astype(np.float32) for name, (shape, _) in SHAPES.items()})
+    return ServerState(0, random_tensors(rng))
+
+
+def random_tensors(rng):
+    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, (shape, _) in SHAPES.items()}
+    return {name: np.abs(value) if name.endswith("var") else value for name, value in tensors.items()}
 
 
 def random_update(rng, client, channels, steps=None, control=()):
     """An update that holds slices of random tensors: (update, the whole tensors, the whole control)."""
-    whole = {name: rng.normal(size=shape).astype(np.float32) for name, (shape, _) in SHAPES.items()}
+    whole = random_tensors(rng)
     change = {name: rng.normal(size=SHAPES[name][0]).astype(np.float32) for name in control}
     values, changes = (
         {name: each[mask_of(name, channels)].reshape(part_shape(name, channels)) for name, each in tensors.items()}

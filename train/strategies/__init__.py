@@ -1,7 +1,17 @@
 """What the server makes of its clients' updates, and what an algorithm asks of local training: one file a paper."""
 
 from .state import ServerState
-from .step import ALGORITHMS, ROBUST, SERVER_OPTIMIZERS, Strategy, initial_state, round_step, strategy_of
+from .step import (
+    ALGORITHMS,
+    ROBUST,
+    SERVER_OPTIMIZERS,
+    Strategy,
+    combined,
+    held,
+    initial_state,
+    round_step,
+    strategy_of,
+)
 
 __all__ = [
     "ALGORITHMS",
@@ -9,6 +19,8 @@ __all__ = [
     "SERVER_OPTIMIZERS",
     "ServerState",
     "Strategy",
+    "combined",
+    "held",
     "initial_state",
     "round_step",
     "strategy_of",

@@ -34,4 +34,6 @@ def server_step(optimizer, name, change, found, memory, lr, momentum):
             "second": BETA2 * old["second"].astype(np.float64) + (1 - BETA2) * change**2,
         }
         step = lr * new["first"] / (np.sqrt(new["second"]) + EPSILON)
-    return step, {f"{key}/{name}": np.where(found, new[key], old[key]).astype(np.float32) for key in keys}
+    most = np.finfo(np.float32).max  # an infinite moment would stay for ever
+    kept = {key: np.where(found, np.clip(new[key], -most, most), old[key]) for key in keys}
+    return step, {f"{key}/{name}": value.astype(np.float32) for key, value in kept.items()}

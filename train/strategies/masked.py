@@ -7,6 +7,8 @@ import numpy as np
 
 from fedgate.device_runtime import slices
 
+ENOUGH = 3  # values whose median one liar among them cannot choose
+
 
 def senders(name, updates):
     """The updates that hold a tensor at all: a norm of a level that a client did not train is not in its own."""

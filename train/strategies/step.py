@@ -8,11 +8,12 @@ import numpy as np
 from fedgate.device_runtime.errors import FedgateError
 
 from . import fedopt, scaffold
+from .bounds import bounded_updates
 from .fedavg import fedavg
 from .fednova import effective_steps, fednova
 from .masked import masked_mean
 from .norms import is_statistic, pooled
-from .robust import clip, robust
+from .robust import robust
 from .state import ServerState
 
 ALGORITHMS = ("fedavg", "fedprox", "fednova", "scaffold")
@@ -25,7 +26,8 @@ class Strategy:
     """How a run aggregates.
 
     parameters: names of the tensors that gradients train; all others are statistics, which are averaged. clients: how
-    many the run has. momentum, epochs, lr_decay: of local training. clip: longest change of a client, 0 for any.
+    many the run has. momentum, epochs, lr_decay: of local training. clip: longest change of a client, 0 for any. bound:
+    the same, as a multiple of what is usual in the round.
     """
 
     parameters: frozenset[str]
@@ -36,6 +38,7 @@ class Strategy:
     server_momentum: float = 0.9
     robust: str = "none"
     clip: float = 0.0
+    bound: float = 0.0
     momentum: float = 0.0
     epochs: int = 1
     lr_decay: float = 1.0
@@ -53,6 +56,7 @@ def strategy_of(config, network) -> Strategy:
         server_momentum=config.server_momentum,
         robust=config.robust,
         clip=config.clip_update,
+        bound=config.clip_to_median,
         momentum=config.momentum,
         epochs=config.local_epochs,
         lr_decay=config.lr_decay if config.lr_schedule == "exponential" else 1.0,
@@ -60,19 +64,30 @@ def strategy_of(config, network) -> Strategy:
 
 
 def round_step(state: ServerState, updates, strategy: Strategy, spec, base) -> ServerState:
-    """The clients' updates, in any order, make the next state.
+    """The clients' updates, in any order, make the next state: `held` and then `combined`."""
+    updates, _, remembered = held(state, updates, strategy, spec, base)
+    return combined(state, updates, strategy, spec, base, remembered)
 
-    spec: what updates look like (`UpdateSpec`); base: the weights from which the clients started, which differ from
-    the server's own where a codec lost something: what it lost stays in the server's.
-    What no client sent stays as it is.
-    """
+
+def held(state, updates, strategy, spec, base):
+    """The updates within the strategy's bounds: what `bounded_updates` returns. The first of a client counts."""
     if not updates:
         raise FedgateError(f"round {state.round + 1} got no update from any client")
-    updates = sorted(updates, key=lambda update: update.client)
-    if strategy.clip:
-        updates = [clip(update, base, spec, strategy.parameters, strategy.clip) for update in updates]
+    first = {update.client: update for update in reversed(updates)}
+    updates = [first[client] for client in sorted(first)]
+    if not (strategy.bound or strategy.clip):
+        return updates, {}, {}
+    return bounded_updates(updates, base, spec, strategy, state.memory, state.round, *weighing(strategy))
+
+
+def combined(state, updates, strategy, spec, base, remembered=None):
+    """What updates within bounds make of a state; spec: what updates look like (`UpdateSpec`).
+
+    base: the weights from which the clients started, which differ from the server's own where a codec lost something:
+    what it lost stays in the server's. What no client sent stays as it is. remembered: of the bounds.
+    """
     aggregate = aggregation(strategy, updates, spec, base)
-    tensors, memory = {}, {}
+    tensors, memory = {}, dict(remembered or {})
     for name, value in state.tensors.items():
         if name not in spec.parameters:  # frozen
             tensors[name] = value
@@ -92,10 +107,25 @@ def round_step(state: ServerState, updates, strategy: Strategy, spec, base) -> S
             made, memory = value + step, memory | kept
         elif trained and (value != base[name]).any():
             made = value + (made - base[name])
-        tensors[name] = np.where(found, made.astype(np.float32), value)
+        with np.errstate(over="ignore"):  # the run looks at what came out
+            tensors[name] = np.where(found, made.astype(np.float32), value)
     if strategy.algorithm == "scaffold":
         memory |= scaffold.server_control(state.memory, sorted(strategy.parameters), updates, spec, strategy.clients)
     return ServerState(state.round + 1, tensors, memory=memory)
+
+
+def weighing(strategy):
+    """(update -> its weight in the mean, update -> what its change is multiplied with before)."""
+    if strategy.robust != "none" or strategy.algorithm == "scaffold":
+        return (lambda update: 1), (lambda update: 1.0)
+    if strategy.algorithm == "fednova":
+        return (lambda update: update.examples), (lambda update: 1 / effective(strategy, update))
+    return (lambda update: update.examples), (lambda update: 1.0)
+
+
+def effective(strategy, update):
+    """FedNova's |a_k| of a client."""
+    return effective_steps(update.local_steps, strategy.momentum, strategy.epochs, strategy.lr_decay)
 
 
 def initial_state(tensors, strategy: Strategy) -> ServerState:
@@ -109,11 +139,8 @@ def initial_state(tensors, strategy: Strategy) -> ServerState:
 def aggregation(strategy, updates, spec, base):
     """A function from a tensor's name to what the clients make of it: (float64, bool: the entries that any sent)."""
     if strategy.algorithm == "fednova":
-
-        def effective(update):
-            return effective_steps(update.local_steps, strategy.momentum, strategy.epochs, strategy.lr_decay)
-
-        learn = functools.partial(fednova, updates=updates, spec=spec, base=base, effective=effective)
+        steps = functools.partial(effective, strategy)
+        learn = functools.partial(fednova, updates=updates, spec=spec, base=base, effective=steps)
     elif strategy.algorithm == "scaffold":
         learn = functools.partial(equal_mean, updates=updates, spec=spec)
     else:
