@@ -13,6 +13,7 @@ SETTINGS = (
     r"\d+ epochs of",
     r"speed 1 trains at 1e9 multiply-adds",
     r"[\d,]+ images",
+    r"a variance within a factor of 1\.5",
     # what others report
     r"The paper reports \d+ % fewer bytes",
     # formats

@@ -1,0 +1,37 @@
+"""Phrases about adversaries."""
+
+import numpy as np
+
+from . import of
+
+SAID = {
+    "nobody": "nobody: all are honest",
+    "nothing": "one never takes part",
+    "sign flip": "its change, negated",
+    "scaled": "ten times that",
+    "noise": "noise of deviation 100",
+    "largest": "weights of 3e38",
+    "statistics": "means of 1e6, variances of 3e38",
+    "shifted": "means two deviations off, variances times four",
+    "counts": "its change, negated, and 2,147,483,647 examples and steps",
+    "labels": "trained on reversed labels",
+    "replay": "in every round its first weights",
+    "opposite": "the others' mean change, negated and as long as passes whole",
+}
+HEADS = {"default": "default", "trimmed-mean": "`trimmed-mean`", "median": "`median`", "clip": "`--clip-update 1`"}
+
+
+@of("adversaries")
+def adversaries(rows):
+    found = {}
+    for row in rows:
+        found.setdefault((row["adversary"], row["aggregation"]), []).append(100 * row["accuracy"])
+    options = list(dict.fromkeys(row["aggregation"] for row in rows))
+    heads = " | ".join(["what one client of ten sends", *(HEADS[option] for option in options)])
+    lines = [f"| {heads} |", "|" + "---|" * (1 + len(options))]
+    values = []
+    for name in dict.fromkeys(row["adversary"] for row in rows):
+        lines.append(f"| {SAID[name]} |" + " {:.1f} |" * len(options))
+        values += [float(np.mean(found[name, option])) for option in options]
+    yield "\n".join(lines), *values
+    yield "It holds {:.0f} % of all training images", 100 * float(np.mean([row["share"] for row in rows]))
