@@ -178,8 +178,8 @@ def floats(ctx, param, value):
     "--clip-to-median",
     type=float,
     metavar="FACTOR",
-    help="The same, as a multiple of the round's median change; one 2.5 times as long as that is refused, and norm "
-    "statistics stay near their medians. 0 does none of it.  [2.0]",
+    help="The same, as a multiple of the round's median change; ones far beyond are refused, and norm statistics stay "
+    "near their medians. 0 does none of it.  [2.0]",
 )
 @click.option("--robust", help="none, trimmed-mean or median, of each weight over the clients.  [none]")
 @click.option(

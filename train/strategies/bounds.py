@@ -1,7 +1,7 @@
 """How far one client may move the state, whatever it sends.
 
-A change that is longer than a multiple of the round's median is made shorter, and one that is much longer still is left
-out (norm bounding: Z. Sun, P. Kairouz, A. T. Suresh, H. B. McMahan, "Can You Really Backdoor Federated Learning?",
+A change that is longer than a multiple of the round's median is made shorter, and one that is much longer still fades
+(norm bounding: Z. Sun, P. Kairouz, A. T. Suresh, H. B. McMahan, "Can You Really Backdoor Federated Learning?",
 2019, section 3.2, with a limit that the clients themselves set). Its length is that of what it does to the state: an
 entry that few others sent counts for more, as it is averaged among few. Fewer than three lengths say nothing of what is
 usual, so the last round's joins them.
@@ -21,7 +21,7 @@ from .masked import ENOUGH, senders, take
 from .norms import is_statistic
 from .statistics import bounded_statistics
 
-ABSURD = 2.5  # times the longest change that is taken: nobody who trained sends that
+FAR, ABSURD = 2.5, 100.0  # times the longest change that passes whole: from where it fades, and counts no more
 CHANGE, VARIATE = "typical/change", "typical/control"  # in a state's memory
 
 
@@ -37,9 +37,10 @@ def bounded_updates(updates, base, spec, strategy, memory, round_, weight_of, sc
     shares = [1.0] * len(updates)
     if strategy.bound:
         shares = [share_of(strategy.bound * usual, length) for length in counted]
-        if sum(length > 0 for length in counted) >= ENOUGH:
-            many = more_images(updates)
-            shares = [0.0 if share * ABSURD * more < 1 else share for share, more in zip(shares, many, strict=True)]
+        if sum(length > 0 for length in raw) >= ENOUGH:
+            far = [strategy.bound * typical(raw, 0) * more / max(length, 1e-300)
+                   for length, more in zip(raw, more_images(updates), strict=True)]  # fmt: skip
+            shares = [share * fading(each) for share, each in zip(shares, far, strict=True)]
     if strategy.clip:
         shares = [min(share, share_of(strategy.clip, length)) for share, length in zip(shares, raw, strict=True)]
     remembered = {CHANGE: np.array([usual])} if strategy.bound else {}
@@ -54,6 +55,11 @@ def bounded_updates(updates, base, spec, strategy, memory, round_, weight_of, sc
     fitting = bounded_statistics([update for update, *_ in taken], base, spec, round_)
     made = [shrunk(update, *rest, base, spec) for update, (_, *rest) in zip(fitting, taken, strict=True)]
     return made, told, remembered
+
+
+def fading(nearness):
+    """What is left of a change beside being cut; nearness: the longest that passes whole, over its length."""
+    return 0.0 if nearness * ABSURD < 1 else min(1.0, FAR * nearness) ** 2
 
 
 def more_images(updates):
