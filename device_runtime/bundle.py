@@ -1,17 +1,14 @@
 """A bundle: a folder NAME.fedgate/ with manifest.json, programs, salience.safetensors and reference.safetensors."""
 
-import contextlib
 import hashlib
 import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import FedgateError, UsageError
 from .manifest import TAIL_FILE, Manifest, parse_manifest, plain_name, render_manifest
 from .records import load_reference, load_salience
-from .storage import read_file, sha256_file, sync_folder
+from .storage import exchange, read_file, scratch_folder, sha256_file, sync_folder
 from .tail import Tail, load_tail
 
 LARGEST_MANIFEST = 2**24
@@ -88,31 +85,26 @@ def write_bundle(path: Path, fields: dict, files: dict[str, bytes | Path], overw
         raise UsageError(f"{path} exists and is not a bundle, so it is not overwritten")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        with scratch_folder(path.parent, path.name) as folder:
+            folder.chmod(0o755)
+            entries = {}
+            for name, content in files.items():
+                data = content if isinstance(content, bytes) else read_file(content)
+                _write(folder / plain_name(name), data)
+                entries[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            programs = [{**program, **entries.pop(program["file"], {})} for program in fields["programs"]]
+            manifest = render_manifest({**fields, "programs": programs, "files": entries})
+            _write(folder / "manifest.json", manifest)
+            bundle = load_bundle(folder)
+            bundle.reference()
+            bundle.salience()
+            if bundle.manifest.tail is not None:
+                bundle.tail()
+            sync_folder(folder)
+            _replace(folder, path)
+            return Bundle(path, bundle.manifest)
     except OSError as error:
         raise FedgateError(f"cannot write {path}: {error.strerror or error}") from error
-    try:
-        folder.chmod(0o755)
-        entries = {}
-        for name, content in files.items():
-            data = content if isinstance(content, bytes) else read_file(content)
-            _write(folder / plain_name(name), data)
-            entries[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-        programs = [{**program, **entries.pop(program["file"], {})} for program in fields["programs"]]
-        manifest = render_manifest({**fields, "programs": programs, "files": entries})
-        _write(folder / "manifest.json", manifest)
-        bundle = load_bundle(folder)
-        bundle.reference()
-        bundle.salience()
-        if bundle.manifest.tail is not None:
-            bundle.tail()
-        sync_folder(folder)
-        _replace(folder, path)
-        return Bundle(path, bundle.manifest)
-    except OSError as error:
-        raise FedgateError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -123,10 +115,9 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _replace(folder: Path, path: Path) -> None:
-    """Move `folder` to `path`. A folder cannot be renamed over a full one, so an old one steps aside first."""
-    aside = folder.with_name(folder.name + ".old")
-    with contextlib.suppress(FileNotFoundError):
-        os.rename(path, aside)
-    os.rename(folder, path)
+    """Move `folder` to `path`; an old one there is then in its place, so that at no instant there is none."""
+    if path.exists():
+        exchange(folder, path)
+    else:
+        os.rename(folder, path)
     sync_folder(path.parent)
-    shutil.rmtree(aside, ignore_errors=True)

@@ -1,12 +1,19 @@
 """Files that are whole or not there: atomic writes, and reads whose failures are one clear line."""
 
 import contextlib
+import ctypes
+import errno
+import fcntl
 import hashlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 from .errors import FedgateError
+
+PART = ".part"  # ends the name of what is not whole yet
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux
 
 
 def user_cache() -> Path:
@@ -25,23 +32,79 @@ def read_file(path: Path) -> bytes:
 def write_file(path: Path, data: bytes) -> None:
     """Write `data` so that `path` holds either its old content or all of the new one, also after a power cut."""
     path = Path(path)
-    temporary = None
+    handle = temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            # mkstemp makes private files; a model or an update is an ordinary one
-            os.fchmod(file.fileno(), 0o644)
+        _drop_leftovers(path.parent, path.name)
+        handle, temporary = _locked(lambda: tempfile.mkstemp(PART, f".{path.name}.", path.parent))
+        # mkstemp makes private files; a model or an update is an ordinary one
+        os.fchmod(handle, 0o644)
+        with os.fdopen(handle, "wb", closefd=False) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        os.fsync(handle)
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
         raise FedgateError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        if temporary is not None:
+        if handle is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path, name: str):
+    """A new private folder in `parent`, for what becomes `name` there when it is whole; gone at the end.
+
+    What killed processes left of the same kind goes first. A context of its path; raises OSError.
+    """
+
+    def make():
+        folder = tempfile.mkdtemp(PART, f".{name}.", parent)
+        return os.open(folder, os.O_RDONLY), folder
+
+    _drop_leftovers(parent, name)
+    handle, folder = _locked(make)
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let two paths change places in one step; OSError where the system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None or rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) != 0:
+        number = ctypes.get_errno() or errno.ENOSYS
+        raise OSError(number, os.strerror(number))
+
+
+def _locked(make):
+    """What `make` made: (descriptor, path), locked for as long as it is open, so that nobody takes it for left over."""
+    while True:
+        handle, path = make()
+        with contextlib.suppress(OSError):  # not every file system has locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                return handle, path
+        os.close(handle)  # it was taken for left over before it was locked
+
+
+def _drop_leftovers(parent: Path, name: str) -> None:
+    """Remove what killed processes left of `name`; a living one holds what it works on locked."""
+    with os.scandir(parent) as entries:
+        found = [entry.path for entry in entries if entry.name.startswith(f".{name}.") and entry.name.endswith(PART)]
+    for path in found:
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(handle).st_uid == os.geteuid():
+                    os.unlink(path) if not os.path.isdir(path) else shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(handle)
 
 
 def sync_folder(path: Path) -> None:

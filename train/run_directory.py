@@ -15,7 +15,7 @@ import numpy as np
 
 from fedgate.device_runtime.checks import Fields, parse_json
 from fedgate.device_runtime.errors import FedgateError, UsageError
-from fedgate.device_runtime.storage import read_file, sync_folder, write_file
+from fedgate.device_runtime.storage import read_file, scratch_folder, sync_folder, write_file
 from fedgate.device_runtime.tensors import read_tensors, write_tensors
 
 from .checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -51,26 +51,25 @@ class RunDirectory:
         """Make a new run directory; refuses one that exists."""
         path = Path(path)
         check_new(path)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        document = {
+            "format": "fedgate-run",
+            "version": 1,
+            "run": info.run,
+            "config": json.loads(info.config.to_json()),
+            "resolved": info.resolved,
+            "data": info.data,
+            "versions": info.versions,
+        }
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(aside, ignore_errors=True)
-            (aside / "checkpoints").mkdir(parents=True)
-            document = {
-                "format": "fedgate-run",
-                "version": 1,
-                "run": info.run,
-                "config": json.loads(info.config.to_json()),
-                "resolved": info.resolved,
-                "data": info.data,
-                "versions": info.versions,
-            }
-            write_file(aside / "config.json", json.dumps(document, indent=1, sort_keys=True).encode() + b"\n")
-            sync_folder(aside)
-            os.rename(aside, path)
+            with scratch_folder(path.parent, path.name) as aside:
+                aside.chmod(0o755)
+                (aside / "checkpoints").mkdir()
+                write_file(aside / "config.json", json.dumps(document, indent=1, sort_keys=True).encode() + b"\n")
+                sync_folder(aside)
+                os.rename(aside, path)
             sync_folder(path.parent)
         except OSError as error:
-            shutil.rmtree(aside, ignore_errors=True)
             raise FedgateError(f"cannot create the run directory {path}: {error.strerror or error}") from error
         return cls(path, info)
 

@@ -26,7 +26,7 @@ from .trunk_pass import open_features, run_examples
 from .update_file import encode_tail_update, start_parameters
 
 PERSONAL = "personal.safetensors"
-WORK = "work"
+WORK, DONE_WITH = "work", ".work.part"
 
 
 class Watcher:
@@ -66,7 +66,8 @@ def finetune(
         raise UsageError(f"--validation {validation} is out of range: 0 to 0.9")
     if patience is not None and patience < 1:
         raise UsageError(f"--patience {patience} is out of range: 1 or more")
-    if (out / PERSONAL).exists():
+    shutil.rmtree(out / DONE_WITH, ignore_errors=True)
+    if (out / PERSONAL).exists() and not (out / WORK).is_dir():
         raise UsageError(f"{out} holds a finished fine-tuning: choose another --out")
     if out.exists() and not (out / WORK).is_dir() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists and is no fine-tuning: choose another --out")
@@ -128,8 +129,11 @@ def finetune(
         result["before"],
         result["after"],
     )
-    write_personal(out / PERSONAL, bundle, personal)  # last: with it the fine-tuning is finished
-    shutil.rmtree(out / WORK, ignore_errors=True)
+    write_personal(out / PERSONAL, bundle, personal)
+    with contextlib.suppress(OSError):
+        # without it the fine-tuning is finished; in one step, as half of it would be damaged
+        (out / WORK).rename(out / DONE_WITH)
+        shutil.rmtree(out / DONE_WITH)
     return result | {"peak_rss_mb": peak_rss_mb()}
 
 
