@@ -174,7 +174,7 @@ def measure_loading(bundle: Bundle, program: Program, level: int, threads: int, 
     """load_ms, first_ms and peak_rss_mb of a program in a fresh Python process."""
     command = [*python_command("load_probe"), str(bundle.path), program.file, str(level), str(threads)]
     command += [] if personal is None else [str(personal)]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    child = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=600)
     if child.returncode != 0:
         reason = (child.stderr.strip().splitlines() or [how_it_ended(child.returncode)])[-1]
         raise FedgateError(f"{program.file} does not load in a fresh process: {reason}")

@@ -26,6 +26,7 @@ from .errors import FedgateError
 from .kernels.build import source_digest
 from .manifest import Program
 from .storage import user_cache
+from .text import check_utf8
 
 SECONDS = 120  # for loading a program and running it once at every level, on the slowest board
 SECONDS_TO_START = 120
@@ -39,6 +40,7 @@ def check(bundle: Bundle, programs: Sequence[Program]) -> None:
 
 def failures(bundle: Bundle, programs: Sequence[Program], seconds: int = SECONDS) -> dict[str, str]:
     """file -> why it must not be loaded here, of those programs that crash, hang or are refused; tries the new ones."""
+    check_utf8("the bundle", bundle.path)  # no runtime opens it
     if os.environ.get("FEDGATE_NO_GUARD"):
         return {}
     found = {}
@@ -73,7 +75,9 @@ def _try_out(bundle: Bundle, programs: Sequence[Program], seconds: int) -> dict[
     engine, files = programs[0].engine, [program.file for program in programs]
     command = [*python_command("guard_probe"), str(bundle.path), str(seconds), *files]
     try:
-        child = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_START + seconds * len(files))
+        child = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=SECONDS_TO_START + seconds * len(files)
+        )
     except OSError as error:
         raise FedgateError(
             f"cannot start a process to try {files[0]} in: {error}; FEDGATE_NO_GUARD=1 does without"

@@ -5,15 +5,37 @@ import sys
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .board.report import board_lines, sustained_lines
 from .predict import ASCII_BARS, BARS, strip
+from .text import printable
 
 
-def console() -> Console:
-    """Plain text, no markup: names come from files. Piped output is wide, so that no cell is folded."""
-    width = None if sys.stdout.isatty() else 200
-    return Console(markup=False, highlight=False, emoji=False, width=width)
+class PlainConsole(Console):
+    """Text is text, whoever wrote it: no markup, no emoji codes, and what is not printable is escaped.
+
+    So a line is a call of `print`: a line end inside of a text is escaped too, and a long line is not folded.
+    """
+
+    def __init__(self, **options):
+        super().__init__(markup=False, highlight=False, emoji=False, **options)
+
+    def print(self, *objects, **options):
+        lines = all(isinstance(item, str) for item in objects)
+        super().print(*objects, **({"soft_wrap": True} | options if lines else options))
+
+    def render_str(self, text, **options):
+        return super().render_str(printable(text), **options)
+
+    def status(self, status, **options):
+        return super().status(Text(printable(status)), **options)  # of a str rich would read the markup even here
+
+
+def console(stderr: bool = False, quiet: bool = False) -> PlainConsole:
+    """Where all that is for people goes. Piped output is wide, so that no cell is folded."""
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else 200
+    return PlainConsole(stderr=stderr, quiet=quiet, width=width)
 
 
 def table(*columns: str, title: str | None = None, right: int = 0) -> Table:
@@ -61,7 +83,8 @@ def print_summary(summary: dict) -> None:
     out.print(programs)
     for file, names in left.items():
         if names:
-            out.print(f"{file} leaves to stock operators, dense with masks: {', '.join(names)}\n")
+            out.print(f"{file} leaves to stock operators, dense with masks: {', '.join(names)}")
+            out.print()
     heads = [f"at {density:g}" for density in summary["densities"]]
     layers = table("layer", "channels", "gate", "dense MACs", *heads, right=1 + len(heads))
     for layer in summary["layers"]:
@@ -89,8 +112,9 @@ def print_predictions(result: dict) -> None:
     density = "" if result["density"] is None else f", density {result['density']:g}"
     out.print(f"{result['model']}, {result['program']} ({result['engine']} {result['role']}{density})")
     for image in result["images"]:
+        out.print()
         out.print(
-            f"\n{image['image']}: {image['class']} ({image['probability']:.1%}), "
+            f"{image['image']}: {image['class']} ({image['probability']:.1%}), "
             f"its masks ask for {image['asked_macs']:,} MACs, {image['asked_share_of_dense']:.1%} of dense"
         )
         if image["layers"]:

@@ -15,6 +15,7 @@ import safetensors.numpy
 from .checks import canonical_json, parse_json
 from .errors import FedgateError
 from .storage import read_file, write_file
+from .text import printable
 
 KEY = "fedgate"
 
@@ -61,7 +62,7 @@ def unpack(blob: bytes, where: str = "the tensor file") -> tuple[dict[str, np.nd
         return {name: _array(name, part) for name, part in sorted(parts)}, meta
     except (safetensors.SafetensorError, FedgateError, ValueError, TypeError, OverflowError) as error:
         # the library quotes a stranger's names as they are: no control characters and no pages of text from there
-        reason = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error)[:300])
+        reason = printable(str(error)[:300])
         raise FedgateError(f"{where} is not a fedgate tensor file: {reason}") from error
 
 

@@ -55,14 +55,15 @@ def export(run, to, out, dense_run, client, calibrate, trainable, batch_size, da
       fedgate export runs/first --client 3 --out client-3.fedgate
       fedgate export runs/first --trainable last-stage --out tunable.fedgate
     """
-    from rich.console import Console
+    from fedgate.device_runtime.tables import console
+    from fedgate.device_runtime.text import say
 
     from .session import export_run
 
     if batch_size is not None and trainable is None:
         raise click.UsageError("--batch-size is of --trainable head or last-stage")
     engines = list(dict.fromkeys(name.strip() for name in to.split(",") if name.strip()))
-    console = Console(stderr=True, quiet=as_json)
+    progress = console(stderr=True, quiet=as_json)
     left_out = []
     bundle = export_run(
         run,
@@ -70,7 +71,7 @@ def export(run, to, out, dense_run, client, calibrate, trainable, batch_size, da
         engines,
         dense_run,
         overwrite,
-        console,
+        progress,
         client,
         calibrate,
         trainable,
@@ -87,4 +88,4 @@ def export(run, to, out, dense_run, client, calibrate, trainable, batch_size, da
             json.dumps({"bundle": str(out), "masks": bundle.manifest.masks, "programs": programs, "left_out": left_out})
         )
     else:
-        click.echo(f"wrote {out}")
+        say(f"wrote {out}")

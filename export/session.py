@@ -4,7 +4,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from fedgate.device_runtime.bundle import write_bundle
 from fedgate.device_runtime.engines import load_program
@@ -13,7 +12,10 @@ from fedgate.device_runtime.guard import remember
 from fedgate.device_runtime.kernels.build import ensure
 from fedgate.device_runtime.pictures.fit import parse_colour
 from fedgate.device_runtime.records import REFERENCE_META, SALIENCE_META
+from fedgate.device_runtime.storage import scratch_folder
+from fedgate.device_runtime.tables import console as plain_console
 from fedgate.device_runtime.tensors import pack
+from fedgate.device_runtime.text import printable
 from fedgate.device_runtime.verify import verify
 from fedgate.train.augment import normalise
 from fedgate.train.ingredients import make_network, run_data
@@ -73,7 +75,7 @@ def export_run(
     Raises `FedgateError` when a program does not compute what eager PyTorch computes, or when none could be made;
     nothing is written then.
     """
-    console = console or Console(stderr=True, quiet=True)
+    console = console or plain_console(stderr=True, quiet=True)
     out = Path(out)
     if not engines:
         raise UsageError(f"no engine to export to; known: {', '.join(LOWERINGS)}")
@@ -142,7 +144,7 @@ def manifest_fields(directory, network, rounds, dense_run):
     """The manifest's fields that describe the run; the programs are added when they are made."""
     info, config = directory.info, directory.info.config
     return {
-        "model": config.model,
+        "model": printable(config.model),
         "gate": config.gate,
         "width": config.width,
         "dataset": info.data["name"],
@@ -195,10 +197,10 @@ def build_bundle(
     if tail is not None:
         tails, made = tail.make(engines, not no_kernel, console, left_out)
         files, fields = files | made, fields | {"tail": tail.fields()}
-    with tempfile.TemporaryDirectory(prefix="fedgate-export-") as folder:
-        left_out.refuse_nothing([program for _, program in entries])
-        fields = fields | {"programs": [program for _, program in entries] + tails}
-        staged = write_bundle(Path(folder, "staged.fedgate"), fields, files)
+    left_out.refuse_nothing([program for _, program in entries])
+    fields = fields | {"programs": [program for _, program in entries] + tails}
+    with scratch_folder(Path(tempfile.gettempdir()), "fedgate-export") as folder:
+        staged = write_bundle(folder / "staged.fedgate", fields, files)
         for (plan, _), program in zip(entries, staged.manifest.programs[: len(entries)], strict=True):
             with left_out.unless_possible(program.file):
                 loaded = load_program(staged, program)
@@ -230,7 +232,7 @@ def kernel_missing(engines, plans, console):
     with console.status("building the channel-skipping kernel"):
         reason = ensure()
     if reason:
-        console.print(f"no skip programs: {reason}; masked runs everywhere", highlight=False, soft_wrap=True)
+        console.print(f"no skip programs: {reason}; masked runs everywhere", soft_wrap=True)
     return reason
 
 
@@ -259,4 +261,4 @@ def report(console, program, result):
     text = f"{program.file}: {program.bytes:,} bytes, equals eager to {result.max_error:.1e}"
     if result.decisions:
         text += f", {result.decisions:,} mask decisions, {result.close_calls} close calls"
-    console.print(text, highlight=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)

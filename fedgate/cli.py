@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 
 import click
 
@@ -81,17 +82,18 @@ def main(args=None):
         cause = error.__cause__ if isinstance(error, click.Abort) else error
         fail(str(cause or "") or "interrupted", 130)
     except click.ClickException as error:
-        fail(error.format_message().replace("\n", " "), error.exit_code)
+        fail(error.format_message(), error.exit_code)
     except BrokenPipeError:  # the reader of our output has gone (`fedgate ... | head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
         if debug:
-            raise
+            show_traceback(error)
+            sys.exit(1)
         status = getattr(error, "exit_status", None)
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = str(error) or type(error).__name__
         if status is None:  # not one of our own: say what it was, and how to see more
-            fail(f"{type(error).__name__}: {text} (--debug shows where)", 1)
+            fail(f"{type(error).__name__}: {' '.join(text.split())} (--debug shows where)", 1)
         fail(text, status)
 
 
@@ -119,6 +121,19 @@ def repeat_interrupt(unraisable):
             pass
 
 
+def show_traceback(error):
+    """Print it; what an error says stays one line."""
+    from fedgate.device_runtime.text import say
+
+    for part in traceback.TracebackException.from_exception(error).format():
+        part = part.strip("\n")
+        for line in part.splitlines() if part.startswith("  File ") else [part]:
+            say(line, err=True)
+
+
 def fail(message, status):
-    click.echo(f"fedgate: {message}", err=True)
+    """End with one line, in which nothing that somebody else wrote acts on the terminal."""
+    from fedgate.device_runtime.text import say
+
+    say(f"fedgate: {message}", err=True)
     sys.exit(status)

@@ -49,6 +49,7 @@ def demo(data, out, rounds, workers):
       fedgate demo --data photos     # photos/CLASS/IMAGE
     """
     from fedgate.device_runtime.errors import UsageError
+    from fedgate.device_runtime.text import say
 
     name = Path(data).expanduser().resolve().name
     started, out = time.perf_counter(), Path(out or ("runs/demo" if data == "digits" else f"runs/{name}"))
@@ -65,9 +66,11 @@ def demo(data, out, rounds, workers):
     run(["train", *shared, "--gate", "none", "--out", dense])
     run(["export", gated, "--dense", dense, "--out", bundle])
     run(["verify", bundle])
-    click.echo(f"\n{bundle}, measured as fedgate bench does:")
+    click.echo()
+    say(f"{bundle}, measured as fedgate bench does:")
     summary(gated, dense, bundle)
-    click.echo(f"\nThe pipeline took {time.perf_counter() - started:.0f} s. Next: fedgate inspect {bundle}")
+    click.echo()
+    say(f"The pipeline took {time.perf_counter() - started:.0f} s. Next: fedgate inspect {bundle}")
 
 
 def own_data(data):
@@ -79,8 +82,10 @@ def own_data(data):
 def run(arguments):
     """Show a command, then run it in this process."""
     from fedgate.cli import cli
+    from fedgate.device_runtime.text import say
 
-    click.echo(f"\n$ fedgate {shlex.join(arguments)}")
+    click.echo()
+    say(f"$ fedgate {shlex.join(arguments)}")
     cli.main(arguments, prog_name="fedgate", standalone_mode=False)
 
 

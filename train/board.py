@@ -2,6 +2,8 @@
 
 import logging
 
+from fedgate.device_runtime.text import printable
+
 logging.getLogger("tensorboard").setLevel(logging.ERROR)
 
 SCALARS = (
@@ -31,7 +33,7 @@ class Board:
         self.writer.add_scalar("density", row["density"][-1], row["round"])
         for layer, masks in row["masks"].items():
             for name, value in masks.items():
-                self.writer.add_scalar(f"masks/{name}/{layer}", value, row["round"])
+                self.writer.add_scalar(f"masks/{name}/{printable(layer)}", value, row["round"])
         self.writer.flush()
 
     def close(self):

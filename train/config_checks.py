@@ -1,11 +1,9 @@
 """What a `TrainConfig` may hold: known names, numbers in range, and options that go together."""
 
-import dataclasses
-
-from fedgate.device_runtime.checks import is_utf8
 from fedgate.device_runtime.codec import CODECS
 from fedgate.device_runtime.errors import UsageError, choose
 from fedgate.device_runtime.pictures.fit import parse_colour
+from fedgate.device_runtime.text import check_utf8
 
 from .clocks import parse_rate, parse_spread
 from .gates import GATED, check_gate
@@ -59,11 +57,8 @@ RANGES = {
 
 def check(config):
     """Refuse a configuration with a `UsageError` that names the option."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if isinstance(value, str) and not is_utf8(value):  # config.json could not hold it
-            option = f"--{field.name.replace('_', '-')}"
-            raise UsageError(f"{option} {ascii(value)[1:-1]} is no UTF-8 text: rename it, or give a link to it")
+    for name, value in vars(config).items():
+        check_utf8(f"--{name.replace('_', '-')}", value)
     for name, (what, known) in NAMES.items():
         choose(what, getattr(config, name), known)
     check_gate(config.gate, config.density)

@@ -100,11 +100,11 @@ def render_options(config, params, notes=()):
 
 
 def toml_value(value):
-    """One value as TOML: its strings are JSON's, with DEL escaped too, and its characters written as they are."""
+    """One value as TOML: its strings are JSON's, and its characters written as they are where they can be printed."""
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(toml_value, value))}]"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in json.dumps(value, ensure_ascii=False))
     if isinstance(value, bool):
         return str(value).lower()
     assert isinstance(value, int) or math.isfinite(value)

@@ -31,13 +31,13 @@ def evaluate(run, finetune_epochs, finetune_lr, data, workers, as_json):
     Example:
       fedgate evaluate runs/first --finetune-epochs 1
     """
-    from rich.console import Console
+    from fedgate.device_runtime.tables import console
 
     from .results import evaluate_run, evaluation_tables
 
     if finetune_lr is not None and not finetune_epochs:
         raise click.UsageError("--finetune-lr goes with --finetune-epochs")
-    progress = Console(stderr=True, quiet=as_json)
+    progress = console(stderr=True, quiet=as_json)
     result = evaluate_run(run, workers, finetune_epochs, finetune_lr, progress, data)
     if as_json:
         click.echo(json.dumps(result))

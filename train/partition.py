@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fedgate.device_runtime.errors import UsageError
+from fedgate.device_runtime.text import printable
 
 SCHEMES = ("iid", "dirichlet:ALPHA", "classes:K", "natural")
 # NIID-Bench asks for ten examples a client; with little data for each client that can never be drawn.
@@ -185,6 +186,7 @@ def class_table_figure(table: np.ndarray, names: list[str], size: tuple[float, f
     from matplotlib.figure import Figure
 
     clients, classes = table.shape
+    names = [printable(name) for name in names]
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     grid = axes.imshow(table, cmap="Blues", vmin=0, aspect="auto", interpolation="nearest")

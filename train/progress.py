@@ -1,8 +1,5 @@
 """What a person sees of a run: a bar with the time left on a terminal, a line a round elsewhere."""
 
-import sys
-
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -12,20 +9,23 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from fedgate.device_runtime.tables import console
+from fedgate.device_runtime.text import printable, say
+
 
 class RoundProgress:
     """A context that is told of each round; quiet prints nothing."""
 
     def __init__(self, rounds, done=0, quiet=False):
         self.rounds, self.quiet = rounds, quiet
-        self.console = Console(stderr=True)
+        self.console = console(stderr=True)
         self.bar = None
         if self.console.is_terminal and not quiet:
             columns = (
                 TextColumn("round"),
                 MofNCompleteColumn(),
                 BarColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
@@ -53,6 +53,6 @@ class RoundProgress:
         if row["reason"] is not None:
             text += f"  {row['reason']}"
         if self.bar:
-            self.bar.update(self.task, completed=row["round"], description=text)
+            self.bar.update(self.task, completed=row["round"], description=printable(text))
         elif not self.quiet:
-            print(f"round {row['round']}/{self.rounds}  {text}", file=sys.stderr, flush=True)
+            say(f"round {row['round']}/{self.rounds}  {text}", err=True)

@@ -1,7 +1,6 @@
 """What a run's model is worth: accuracy by level and client, calibration, over-fitting, MACs and masks by layer."""
 
 import numpy as np
-from rich.console import Console
 
 from fedgate.device_runtime import macs
 from fedgate.device_runtime.tables import console, table
@@ -19,7 +18,7 @@ def evaluate_run(path, workers=1, finetune_epochs=0, finetune_lr=None, progress=
     finetune_epochs: where above 0, each client fine-tunes the model on its own examples and is judged before and after;
     finetune_lr: by default `FINETUNE_LR` of the run's. Personal models are not kept. moved: where its data lie now.
     """
-    progress = progress or Console(stderr=True, quiet=True)
+    progress = progress or console(stderr=True, quiet=True)
     directory = RunDirectory.open(path)
     config = directory.info.config
     lr = FINETUNE_LR * config.lr if finetune_lr is None else finetune_lr

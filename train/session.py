@@ -3,9 +3,9 @@
 import dataclasses
 from pathlib import Path
 
-from rich.console import Console
-
 from fedgate.device_runtime.errors import FedgateError, UsageError
+from fedgate.device_runtime.tables import console
+from fedgate.device_runtime.text import check_utf8
 
 from .board import Board
 from .config import TrainConfig
@@ -46,6 +46,7 @@ def run_training(out, resume, workers=1, quiet=False, options=None, superlink=No
     if bool(out) == bool(resume):
         raise UsageError("give either --out RUN for a new run or --resume RUN to continue one")
     options = options or {}
+    check_utf8("the run", out or resume)  # TensorBoard cannot write there
     if resume:
         directory = RunDirectory.open(resume)
         check_same(directory, options)
@@ -80,17 +81,17 @@ def how_to_continue(directory):
 
 def follow(run, quiet, directory, show_partition, until=None):
     """Run the rounds that are left, or those up to `until`, with progress, TensorBoard events and a closing line."""
-    console = Console(stderr=True, quiet=quiet)
+    out = console(stderr=True, quiet=quiet)
     for warning in run.data.warnings:  # what is lost is told in any case
-        Console(stderr=True).print(warning, highlight=False, soft_wrap=True, markup=False)
+        console(stderr=True).print(warning)
     for note in run.data.notes:
-        console.print(note, highlight=False, soft_wrap=True, markup=False)
+        out.print(note)
     if show_partition:
-        console.print(render_class_table(run.table, run.data.labels))
+        out.print(render_class_table(run.table, run.data.labels))
         plot_class_table(run.table, run.data.labels, directory.path / "clients.png")
     done = run.state.round
     if 0 < done < run.config.rounds:
-        console.print(f"continuing after round {done} of {run.config.rounds}")
+        out.print(f"continuing after round {done} of {run.config.rounds}")
     board = Board(directory.path / "tensorboard", done)
     row = None
     with RoundProgress(run.config.rounds, done, quiet) as progress:
@@ -99,17 +100,14 @@ def follow(run, quiet, directory, show_partition, until=None):
             progress.update(row)
     board.close()
     if run.state.round < run.config.rounds:
-        console.print(
+        out.print(
             f"stopped after round {run.state.round} of {run.config.rounds}; {how_to_continue(directory)}",
-            highlight=False,
             soft_wrap=True,
         )
     elif row is not None:
-        console.print(
-            f"{directory.model_path}: accuracy {100 * row['accuracy']:.2f} %", highlight=False, soft_wrap=True
-        )
+        out.print(f"{directory.model_path}: accuracy {100 * row['accuracy']:.2f} %", soft_wrap=True)
     else:
-        console.print(f"{directory.path} is finished: {directory.model_path}", soft_wrap=True)
+        out.print(f"{directory.path} is finished: {directory.model_path}", soft_wrap=True)
 
 
 def check_superlink(config, superlink):

@@ -13,7 +13,7 @@ def vcgencmd(question: str) -> str | None:
     if tool is None:
         return None
     try:
-        done = subprocess.run([tool, question], capture_output=True, text=True, timeout=5)
+        done = subprocess.run([tool, question], capture_output=True, text=True, errors="replace", timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None

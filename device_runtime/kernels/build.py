@@ -20,11 +20,10 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from ..errors import FedgateError, choose
-from ..storage import user_cache
+from ..storage import scratch_folder, user_cache
 
 SOURCES = Path(__file__).parent
 # target -> (processor, compiler; None: CMake's choice)
@@ -107,7 +106,7 @@ def build(target: str = "host", options: tuple[str, ...] = (), folder: Path | No
         definitions += [f"-DFEDGATE_EXECUTORCH={executorch_package()}"]
     folder.mkdir(parents=True, exist_ok=True)
     built = {}
-    with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as work:
+    with scratch_folder(folder, "build") as work:
         _run([cmake(), "-S", SOURCES, "-B", work, *definitions])
         _run([cmake(), "--build", work, "--parallel", str(os.cpu_count() or 1)])
         for kind in KINDS:
@@ -131,7 +130,7 @@ def ensure() -> str | None:
 
 
 def _run(command) -> None:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, errors="replace")
     if done.returncode != 0:
         lines = (done.stderr + done.stdout).splitlines()
         line = next((line.strip() for line in lines if "rror" in line), (lines or ["no message"])[-1])

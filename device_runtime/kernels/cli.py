@@ -4,6 +4,8 @@ import json
 
 import click
 
+from ..text import say
+
 
 @click.group()
 def kernels():
@@ -39,7 +41,7 @@ def build(target, out, as_json):
         click.echo(json.dumps({kind: str(path) for kind, path in built.items()}, indent=1))
         return
     for kind, path in built.items():
-        click.echo(f"{kind}: {path}")
+        say(f"{kind}: {path}")
 
 
 @kernels.command(short_help="Show what is built, and for which instruction sets.")
@@ -66,10 +68,10 @@ def info(as_json):
     if as_json:
         click.echo(json.dumps(facts, indent=1))
         return
-    click.echo(f"sources {facts['sources']}, kept in {facts['cache']}")
+    say(f"sources {facts['sources']}, kept in {facts['cache']}")
     for kind, path in facts["libraries"].items():
-        click.echo(f"{kind}: {path or 'not built'}")
+        say(f"{kind}: {path or 'not built'}")
     if library:
-        click.echo(f"instruction sets here, best first: {', '.join(facts['instruction_sets'])}")
+        say(f"instruction sets here, best first: {', '.join(facts['instruction_sets'])}")
     for target, answer in facts["can_build"].items():
-        click.echo(f"build for {target}: {answer}")
+        say(f"build for {target}: {answer}")

@@ -33,10 +33,10 @@ from ..checks import Fields, canonical_json, parse_json
 from ..errors import FedgateError, UsageError
 from ..manifest import plain_name
 from ..storage import read_file, sha256_file, write_file
+from ..text import printable
 from .places import bundle_files, folder_files, here_for_there, refuse_taken
 from .request import ON_DEVICE, Request
 from .results import check_result, failure
-from .session import printable
 
 PACKAGE = "org.fedgate.demo"
 ACTIVITY = f"{PACKAGE}/.RunActivity"

@@ -22,6 +22,7 @@ def deploy(bundle, target, python, as_json):
       fedgate deploy first.fedgate --target ssh:pi@raspberrypi --python venv/bin/python
     """
     from ..errors import UsageError
+    from ..text import say
     from . import open_target
 
     device = open_target(target, python)
@@ -33,12 +34,12 @@ def deploy(bundle, target, python, as_json):
         click.echo(json.dumps(there, indent=1))
         return
     engines = f", engines: {', '.join(there['engines'])}" if "engines" in there else ""
-    click.echo(f"{there['target']}: {there['machine']}{engines}")
-    click.echo(f"sent {there['sent_bytes'] / 1e6:.1f} MB; the bundle is {there['bundle']}")
+    say(f"{there['target']}: {there['machine']}{engines}")
+    say(f"sent {there['sent_bytes'] / 1e6:.1f} MB; the bundle is {there['bundle']}")
     if there.get("without_skip"):
-        click.echo(f"without skip programs: {there['without_skip']}")
+        say(f"without skip programs: {there['without_skip']}")
     if "code" in there:
-        click.echo(f"by hand there: {by_hand(there)}")
+        say(f"by hand there: {by_hand(there)}")
 
 
 def by_hand(there: dict) -> str:

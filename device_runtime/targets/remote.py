@@ -1,12 +1,12 @@
 """A machine with a Python and an engine, at the other end of a session: what is brought there, and what runs there."""
 
 import hashlib
-import sys
 from pathlib import Path
 
 from ..bundle import load_bundle
 from ..checks import canonical_json
 from ..errors import FedgateError
+from ..text import say as say_line
 from .kernel import provide
 from .package import package_files
 from .places import bundle_files, folder_files, here_for_there, refuse_taken
@@ -120,4 +120,4 @@ def check(name: str, facts: Facts) -> None:
 
 
 def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    say_line(line, err=True)

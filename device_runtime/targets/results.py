@@ -4,7 +4,7 @@ import signal
 
 from ..checks import parse_json
 from ..errors import FedgateError, UsageError
-from .session import printable
+from ..text import printable
 
 # the lists that a command's document has
 LISTS = {"verify": ("programs",), "bench": ("rows", "skipped", "warnings")}

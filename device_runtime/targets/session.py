@@ -14,6 +14,7 @@ from ..checks import Fields, parse_json
 from ..errors import FedgateError
 from ..manifest import plain_name
 from ..storage import sha256_file, write_file
+from ..text import printable
 from .agent import ENGINES, NEEDED
 
 # The one command line that a remote shell sees, whatever the user's files are called. A folder in the home that is
@@ -242,8 +243,3 @@ def parse_answer(line: bytes, name: str) -> dict:
     if not isinstance(answer, dict):
         raise FedgateError(f"the answer of {name} is no JSON object")
     return answer
-
-
-def printable(text: str) -> str:
-    """A stranger's text without what would act on a terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

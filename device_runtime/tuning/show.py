@@ -1,6 +1,5 @@
 """What `fedgate finetune` shows people: two bars while it works, and a table of the epochs."""
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..tables import console, table
@@ -12,7 +11,7 @@ class RichWatcher(Watcher):
 
     def __init__(self, quiet: bool = False):
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        screen = Console(stderr=True, markup=False)
+        screen = console(stderr=True)
         self._bars = Progress(*columns, console=screen, transient=True, disable=quiet or not screen.is_terminal)
         self._images = self._steps = None
 

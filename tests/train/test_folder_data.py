@@ -159,7 +159,7 @@ def test_data_that_moved_are_known_by_their_hash(tmp_path):
 
 def test_a_folder_whose_name_is_no_utf8(tmp_path):
     photos(tmp_path / "d\udce9", ["cat", "dog"])
-    with pytest.raises(UsageError, match=r"--data .*d\\udce9 is no UTF-8 text: rename it, or give a link to it"):
+    with pytest.raises(UsageError, match=r"--data '.*d\udce9' is not UTF-8: give it another name, or a link to it"):
         TrainConfig(data=str(tmp_path / "d\udce9"))
     (tmp_path / "link\n").symlink_to(tmp_path / "d\udce9")
     assert load_data(str(tmp_path / "link\n")).name == "link?"

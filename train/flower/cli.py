@@ -1,10 +1,11 @@
 """`fedgate client`: a client on this machine. `fedgate flower`: keys, the SuperLink, files for systemd."""
 
 import logging
-import sys
 from pathlib import Path
 
 import click
+
+from fedgate.device_runtime import text
 
 from .units import unit_option
 
@@ -12,13 +13,15 @@ PORT = 8000
 NEEDED = "this needs Flower: pip install 'fedgate[flower]'"
 
 
-def say(text):
-    click.echo(f"fedgate: {text}", err=True)
+def say(line):
+    text.say(f"fedgate: {line}", err=True)
 
 
 def show_log():
     """What servers and nodes have to say, a line each, on stderr."""
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    handler = logging.StreamHandler()
+    handler.setFormatter(text.LogFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(handlers=[handler])
 
 
 def authority(ca, insecure, address):
@@ -45,13 +48,13 @@ def check_flower():
         raise UsageError(NEEDED) from error
 
 
-def check_address(text):
+def check_address(address):
     from fedgate.device_runtime.errors import UsageError
 
-    host, _, port = text.rpartition(":")
+    host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        raise UsageError(f"'{text}' is no HOST:PORT such as 10.0.0.1:{PORT}")
-    return text
+        raise UsageError(f"'{address}' is no HOST:PORT such as 10.0.0.1:{PORT}")
+    return address
 
 
 def checked_superlink(address, ca, insecure, patience, timeout):
@@ -181,7 +184,7 @@ def keys(folder, hosts, nodes):
     from .keys import make_keys
 
     for path in make_keys(folder, hosts, nodes):
-        click.echo(path)
+        text.say(str(path))
 
 
 @flower.command(short_help="Run a SuperLink, through which nodes and runs meet.")

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from fedgate.device_runtime.checks import Fields, canonical_json, parse_json
 from fedgate.device_runtime.errors import FedgateError
+from fedgate.device_runtime.text import printable
 
 MOST = 2**31 - 1
 LACKS = ("held", "trunk")
@@ -87,7 +88,7 @@ def read_task(text):
 def write_answer(answer: Answer):
     """(text, blobs)"""
     if answer.lacks or answer.error:
-        said = {"lacks": answer.lacks} if answer.lacks else {"error": answer.error[:1000]}
+        said = {"lacks": answer.lacks} if answer.lacks else {"error": printable(answer.error)[:1000]}
         return canonical_json(said), {}
     figures = {name: value if math.isfinite(value) else None for name, value in answer.figures.items()}
     return canonical_json(figures), {"update": answer.update}
@@ -99,7 +100,7 @@ def read_answer(text, blobs):
     fields = Fields(document, "the node's answer")
     if "error" in document:
         said = str(document["error"])[:1000]
-        return Answer(error="".join(c if c.isprintable() else " " for c in said) or "?")
+        return Answer(error=printable(said) or "?")
     if "lacks" in document:
         return Answer(lacks=fields.choice("lacks", LACKS))
     if "update" not in blobs:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from fedgate.device_runtime.errors import UsageError
+
 # Flower takes a node that was killed for online until two heartbeats are missed: a process that comes back before that
 # waits by itself, and one of Flower's own would give up.
 TEMPLATE = """[Unit]
@@ -62,6 +64,10 @@ def command_words(command, arguments):
 
 
 def unit_text(description, words):
-    """The unit's text; systemd reads % and $ in words itself."""
+    """The unit's text; systemd reads % and $ in words itself. Raises `UsageError` for what a line cannot hold."""
+    for word in [*words, str(Path.cwd())]:
+        if not word.isprintable():
+            raise UsageError(f"a unit of systemd cannot hold {word!r}: rename it")
     quoted = " ".join(shlex.quote(word) for word in words).replace("%", "%%").replace("$", "$$")
-    return TEMPLATE.format(description=description, user=getpass.getuser(), folder=Path.cwd(), command=quoted)
+    folder = str(Path.cwd()).replace("%", "%%")
+    return TEMPLATE.format(description=description, user=getpass.getuser(), folder=folder, command=quoted)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
 from fedgate.device_runtime.errors import FedgateError
@@ -80,7 +79,7 @@ def measure_all(runs, paths, own_code):
     from .measure import Measurer  # torch, which the rest does not need
 
     measurer = Measurer(own_code)
-    with Console(stderr=True).status("") as status:
+    with console(stderr=True).status("") as status:
         measured = {}
         for run, path in zip(runs, paths, strict=True):
             status.update(f"evaluating {escape(run.label)}")

@@ -3,11 +3,11 @@
 Nothing here is a latency: caches, memory and instructions that issue together are not modelled.
 """
 
-import sys
 from pathlib import Path
 
 from ...bundle import Bundle, load_bundle
 from ...errors import FedgateError, UsageError, choose
+from ...text import say as say_line
 from ..kernel import libraries_for
 from ..request import Request
 from ..results import parse_result
@@ -75,4 +75,4 @@ def kernel(bundle: Bundle) -> Path | str | None:
 
 
 def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    say_line(line, err=True)

@@ -50,4 +50,4 @@ def _need(commands: dict[str, str], files: dict[Path, str] | None = None) -> Non
 
 
 def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, errors="replace").stdout

@@ -148,7 +148,8 @@ def _try(work: Path) -> None:
 
 
 def _run(*command) -> None:
-    done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    done = subprocess.run(list(map(str, command)), **pipes)
     if done.returncode != 0:
         lines = [line for line in done.stdout.splitlines() if line.strip()] or ["no message"]
         line = next((line for line in lines if line.startswith(("E:", "ERROR:"))), lines[-1])
