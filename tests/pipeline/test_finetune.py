@@ -204,6 +204,21 @@ def test_a_killed_one_too(world, tmp_path):
     assert steps[0] > 1 and outputs(tmp_path / "parts") == outputs(tmp_path / "whole")
 
 
+def test_one_that_was_killed_while_it_tidied_up(world, tmp_path):
+    """Its results are there, and what it kept meanwhile is too: whole, or out of the way to be removed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "rename", lambda *_: os.rename("/nowhere", "/nowhere"))
+        tuned(world, tmp_path / "out")
+    first = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()}
+    assert len(first) == 2 and (tmp_path / "out" / "work").is_dir()
+    tuned(world, tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == first
+    (tmp_path / "out" / ".work.part").mkdir()
+    with pytest.raises(UsageError, match="finished fine-tuning: choose another --out"):
+        tuned(world, tmp_path / "out")
+    assert len(os.listdir(tmp_path / "out")) == 2
+
+
 def test_folders_that_are_taken(world, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         tuned(world, tmp_path / "out", watcher=Interrupting(step=2))
