@@ -15,6 +15,7 @@ from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.device_runtime.manifest import WHITE
 from fedgate.device_runtime.pictures.fit import parse_colour
 from fedgate.device_runtime.pictures.folders import Tree
+from fedgate.device_runtime.text import printable
 
 from .decoding import Reading
 from .folder_data import folder_of, read_folder
@@ -97,7 +98,7 @@ def load_data(
 def _name(path: Path) -> str:
     """What a folder or file is called, as a manifest can hold it."""
     name = os.path.basename(os.path.abspath(path)) or "/"
-    return "".join(letter if letter.isprintable() else "?" for letter in name)[:200]
+    return printable(name)[:200]
 
 
 def _pictures(place: Path | str, columns: tuple[str | None, ...], reading: Reading) -> Source:

@@ -10,7 +10,6 @@ from importlib import metadata
 import torch
 
 from fedgate.device_runtime.errors import UsageError
-from fedgate.device_runtime.text import printable
 
 from .client import LocalPlan, resolve_precision
 from .cohort import CohortEngine
@@ -39,14 +38,11 @@ def resolve_device(name):
 
 
 def data_facts(data):
-    """What a run records of its data, its names as a bundle may hold them.
-
-    The hash tells whether a resumed run still has the same data.
-    """
+    """What a run records of its data; the hash tells whether a resumed run still has the same."""
     return {
-        "name": printable(data.name),
+        "name": data.name,
         "sha256": data.sha256,
-        "labels": [printable(label) for label in data.labels],
+        "labels": list(data.labels),
         "shape": list(data.train_images.shape[1:]),
         "mean": [float(value) for value in data.mean],
         "std": [float(value) for value in data.std],

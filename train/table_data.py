@@ -9,6 +9,7 @@ import torch
 
 from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.device_runtime.pictures.folders import name_some
+from fedgate.device_runtime.text import printable
 
 from .decoding import Encoded, Reading, decode_images, unreadable_note
 from .source import Source, Split, unused_split
@@ -143,7 +144,7 @@ def _classes(tables: Tables, names_by_split: dict[str, list], used: list[str], l
 
 
 def _spell(name) -> str:
-    return unicodedata.normalize("NFC", str(name))
+    return printable(unicodedata.normalize("NFC", str(name)))
 
 
 def encoded_pictures(tables: Tables, split: str, image: str) -> list[Encoded]:

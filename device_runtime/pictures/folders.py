@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..checks import is_utf8
 from ..errors import FedgateError, UsageError
+from ..text import printable
 from .formats import missing_plugin, picture_format
 
 SPLITS = {"train": "train", "test": "test", "val": "validation", "valid": "validation", "validation": "validation"}
@@ -59,7 +59,7 @@ def left_out_note(reason: str, paths: list[str]) -> str:
 
 def name_some(paths: list[str], most: int = NAMED) -> str:
     """The first of some paths, escaped where they cannot be printed, and how many there are."""
-    shown = [path if path.isprintable() else ascii(path)[1:-1] for path in paths[:most]]
+    shown = [printable(path) for path in paths[:most]]
     more = f" and {len(paths) - most:,} more ({len(paths):,} in all)" if len(paths) > most else ""
     return ", ".join(shown) + more
 
@@ -119,11 +119,10 @@ def is_hidden(name: str) -> bool:
 
 
 def class_name(root: Path, folder: str) -> str:
-    """A folder's name as a class. Raises `UsageError` for one that cannot be written in a manifest."""
-    name = unicodedata.normalize("NFC", folder)
-    if not name.isprintable() or len(name) > 200:
-        why = "cannot be printed" if is_utf8(name) else "is no UTF-8 text"
-        raise UsageError(f"{root}: the class folder {folder!a} has a name that {why}: rename it")
+    """A folder's name as a class, as a manifest can hold it: what cannot be printed is escaped."""
+    name = printable(unicodedata.normalize("NFC", folder))
+    if len(name) > 200:
+        raise UsageError(f"{root}: the class folder '{name[:40]}...' has a name of more than 200 letters: rename it")
     return name
 
 

@@ -159,13 +159,19 @@ def test_splits_are_told_apart(ask, made):
         (["Validation/cat/a.png"], "'Validation' could be a split or a class"),
         (["train/cat/a.png", "dog/b.png"], "the class 'dog' lies beside 'train': move it into that split, or rename"),
         (["train/a/a.png", "val/a/b.png", "valid/a/c.png"], "'val' and 'valid' are both the validation split"),
-        (["cat\n/a.png"], "the class folder 'cat\\u000a' has a name that cannot be printed: rename it"),
+        ([f"{'x' * 201}/a.png"], f"the class folder '{'x' * 40}...' has a name of more than 200 letters: rename it"),
         (["train/cat/a.png", "TRAIN/cat/b.png"], "'TRAIN' and 'train' are both the train split"),
     ],
 )
 def test_folders_that_could_be_splits_or_classes_are_refused(made, scanned, paths, said):
     refused = scanned(made(*paths))
     assert said in refused and refused.startswith(f"{made()}: ") and "\n" not in refused
+
+
+def test_names_of_classes_that_cannot_be_printed_are_escaped_alike(ask, made):
+    root = made("a\nb/1.png", "\u0645\u06cc\u200c/1.png", "\x1b[31m/1.png", "\U000e0041/1.png", "e\u0301/1.png")
+    (found,) = ask([["scan", str(root), None, DECODED]])
+    assert found["classes"] == scan(root).classes
 
 
 def test_links_are_followed_and_loops_refused(made, scanned, tmp_path):

@@ -199,7 +199,7 @@ def test_real_processes(bundle, tmp_path, name):
     for words, status in (
         (["inspect", here / "b.fedgate"], 0),
         (["inspect", here / "c.fedgate"], 1),
-        (["predict", here / "b.fedgate", here / "none.png"], 1),
+        (["predict", here / "b.fedgate", here / "none.png"], None),  # the bundle's name is looked at first
         (["train", "--data", here, "--rounds", "1", "--out", here / "run"], None),
         (["--debug", "verify", here / "c.fedgate"], 1),
     ):

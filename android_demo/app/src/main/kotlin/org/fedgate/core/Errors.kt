@@ -31,6 +31,26 @@ fun printable(text: String, limit: Int = 300): String {
     return out.toString()
 }
 
+/** A text with what is not printable escaped as Python's strings have it: the name of a class, as bundles hold it. */
+fun escaped(text: String): String {
+    val out = StringBuilder()
+    var index = 0
+    while (index < text.length) {
+        val point = text.codePointAt(index)
+        when {
+            isPrintable(point) -> out.appendCodePoint(point)
+            point == '\n'.code -> out.append("\\n")
+            point == '\r'.code -> out.append("\\r")
+            point == '\t'.code -> out.append("\\t")
+            point < 0x100 -> out.append(String.format("\\x%02x", point))
+            point < 0x10000 -> out.append(String.format("\\u%04x", point))
+            else -> out.append(String.format("\\U%08x", point))
+        }
+        index += Character.charCount(point)
+    }
+    return out.toString()
+}
+
 /** What Python's `str.isprintable` says of a code point. */
 fun isPrintable(point: Int): Boolean = point == ' '.code || when (Character.getType(point).toByte()) {
     Character.CONTROL, Character.FORMAT, Character.SURROGATE, Character.PRIVATE_USE, Character.UNASSIGNED,

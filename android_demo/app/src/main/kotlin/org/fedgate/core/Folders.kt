@@ -78,10 +78,10 @@ private class Walker(
     }
 
     private fun className(folder: String): String {
-        val name = Normalizer.normalize(folder, Normalizer.Form.NFC)
-        if (isText(name)) return name
-        val has = "the class folder '${printable(folder)}' has a name that cannot be printed"
-        throw UsageException("${tree.name}: $has: rename it")
+        val name = escaped(Normalizer.normalize(folder, Normalizer.Form.NFC))
+        if (name.codePointCount(0, name.length) <= 200) return name
+        val start = name.substring(0, name.offsetByCodePoints(0, 40))
+        throw UsageException("${tree.name}: the class folder '$start...' has a name of more than 200 letters: rename it")
     }
 
     /** Split -> its folder, which is null, the tree itself, where the top folders are classes. */
