@@ -44,12 +44,17 @@ def pack(tensors: dict[str, np.ndarray], meta: dict) -> bytes:
     )
 
 
-def unpack(blob: bytes, where: str = "the tensor file") -> tuple[dict[str, np.ndarray], dict]:
+def unpack(
+    blob: bytes, where: str = "the tensor file", most_header: int | None = None
+) -> tuple[dict[str, np.ndarray], dict]:
     """The tensors (sorted by name; treat them as read-only) and the metadata object of a blob by `pack`.
 
+    most_header: bytes of a stranger's header, which is not parsed where it says that it has more.
     Raises `FedgateError`, naming `where`, for anything else: truncated, wrong sizes, unknown dtype, no metadata.
     """
     try:
+        if most_header is not None and len(blob) >= 8 and struct.unpack_from("<Q", blob)[0] > most_header:
+            raise FedgateError(f"its header is longer than {most_header} bytes")
         parts = safetensors.deserialize(bytes(blob))
         (length,) = struct.unpack_from("<Q", blob)
         header = parse_json(bytes(blob[8 : 8 + length]), "its header")

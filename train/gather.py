@@ -197,32 +197,42 @@ def judge(blob, spec, base):
 
 
 def read_inbox(turnout):
-    """Take up the inbox's letters: one of each client, that of the oldest base first; others stay for later rounds."""
-    run, good = turnout.run, []
+    """Take up the inbox's letters: one of each client, that of the oldest base first; others stay for later rounds.
+
+    They are read one after the other: what is in memory at the end is one update of each client.
+    """
+    run, best = turnout.run, {}
     if run.inbox is None:
         return
-    used, busy = run.inbox.used(), {upload.client for upload in run.waiting}
-    for letter in run.inbox.letters(turnout.broadcast.spec.most_bytes + MOST_HEADER):
-        update, reason = open_letter(turnout, letter, used)
-        if update is None:
+    busy = {upload.client for upload in run.waiting}
+    for letter in run.inbox.letters(turnout.broadcast.spec.most_bytes + MOST_HEADER, run.state.round):
+        update, reason, letter = open_letter(turnout, letter)
+        if reason is not None:
             turnout.refused.append((letter, reason))
-        else:
-            good.append((update.base_round, letter.digest, update, letter))
-    for _, _, update, letter in sorted(good, key=lambda each: each[:2]):
-        if update.client not in busy:
-            busy.add(update.client)
-            turnout.join(update, letter, bytes_up=len(letter.blob), file=letter.path.name)
+        elif update is not None and update.client not in busy:
+            found = (update.base_round, letter.digest), update, letter
+            best[update.client] = min(best.get(update.client, found), found, key=lambda each: each[0])
+    for _, update, letter in sorted(best.values(), key=lambda each: each[0]):
+        turnout.join(update, letter, bytes_up=len(letter.blob), file=letter.shown)
 
 
-def open_letter(turnout, letter, used):
-    """As `judge`, of a file that may be to any base, and may have come before."""
-    if letter.blob is None:
-        return None, "the file is larger than any update for this network"
-    if letter.digest[:16] in used:
-        return None, f"the same update was used in round {used[letter.digest[:16]]}"
+def open_letter(turnout, letter):
+    """As `judge`, of a file that may be to any base, and may have come before: (update, reason, letter with its bytes).
+
+    Neither an update nor a reason: it was changed meanwhile, and is left for the next round.
+    """
+    run = turnout.run
+    if letter.too_large:
+        return None, "the file is larger than any update for this network", letter
+    if letter.digest in run.letters:
+        return None, f"the same update was used in round {run.letters[letter.digest]}", letter
+    blob = run.inbox.read(letter)
+    if blob is None:
+        return None, None, letter
     try:
-        base_round = Fields(unpack(letter.blob, "the update")[1], "the update").whole("base_round", 0, MOST)
+        base_round = Fields(unpack(blob, "the update", MOST_HEADER)[1], "the update").whole("base_round", 0, MOST)
     except FedgateError as error:
-        return None, str(error)
-    reason = staleness(turnout.run, base_round)
-    return (None, reason) if reason else judge(letter.blob, *turnout.base(base_round))
+        return None, str(error), letter
+    reason = staleness(run, base_round)
+    update, reason = (None, reason) if reason else judge(blob, *turnout.base(base_round))
+    return update, reason, letter if update is None else replace(letter, blob=blob)

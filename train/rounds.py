@@ -61,6 +61,7 @@ class Run:
         self.waiting, self.bases = checkpoint.waiting, checkpoint.bases
         self.clock = checkpoint.progress["simulated_seconds"]
         self.losses = checkpoint.progress.get("losses", {})
+        self.letters = checkpoint.progress.get("letters", {})  # SHA-256 of the files that rounds used: the round
         self.log.cut(checkpoint.progress["metrics_bytes"])
         if self.inbox:
             self.inbox.restore(self.state.round)
@@ -138,21 +139,37 @@ class Run:
         self.waiting, self.clock = turnout.waiting, ended
         needed = bases_needed(self.state.round, self.waiting, config.max_staleness, self.inbox is not None)
         self.bases = {base: bases[base] for base in needed}
+        files = self.put_away(turnout)
         row = round_row(evaluation, turnout.rows, self.state.round, densities, config.local_epochs) | {
             "simulated_seconds": ended - began,
             "simulated_hours": self.clock / 3600,
             "reason": reason,
-            "refused_files": [{"file": letter.path.name, "reason": why} for letter, why in turnout.refused],
+            "refused_files": files,
             "seconds": round(time.perf_counter() - started, 3),
         }
         for line in (*turnout.rows, row):
             self.log.write(line)
-        for letter, why in turnout.letters():
-            self.inbox.move(letter, self.state.round, why)
         progress = {"metrics_bytes": self.log.sync(), "simulated_seconds": self.clock, "losses": self.losses}
+        progress["letters"] = self.letters
         state = stored(self.state, config.download_codec)
         self.directory.save(Checkpoint(state, self.salience, self.clients, progress, self.waiting, self.bases))
         return row
+
+    def put_away(self, turnout):
+        """Move the files that the round is done with, and remember those it has used; rows that tell of the others."""
+        told, round_ = [{"file": letter.shown, "reason": why} for letter, why in turnout.refused], self.state.round
+        if self.inbox is None:
+            return told
+        for letter, why in turnout.letters():
+            if why is None:
+                self.letters[letter.digest] = round_
+            problem = self.inbox.move(letter, round_, why)
+            if problem is not None:
+                told.append({"file": letter.shown, "reason": problem})
+        # An update that came before is refused as stale once its base is.
+        oldest = round_ - self.config.max_staleness - 1
+        self.letters = {digest: used for digest, used in self.letters.items() if used >= oldest}
+        return told + self.inbox.told
 
     def too_few(self, turnout):
         """Why a round with so few good updates keeps the state; None where they are enough."""
