@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import FedgateError, UsageError
-from .manifest import TAIL_FILE, Manifest, parse_manifest, plain_name, render_manifest
+from .manifest import TAIL_FILE, Manifest, Program, parse_manifest, plain_name, render_manifest
+from .outside import DamagedError, refuse_outside
 from .records import load_reference, load_salience
-from .storage import exchange, read_file, scratch_folder, sha256_file, sync_folder
+from .storage import exchange, read_file, read_regular, scratch_folder, sync_folder
 from .tail import Tail, load_tail
 
 LARGEST_MANIFEST = 2**24
+LARGEST_FILE = 2**31 - 1  # where the formats of all three runtimes end
 
 
 @dataclass(frozen=True)
@@ -22,51 +24,69 @@ class Bundle:
     manifest: Manifest
 
     def file(self, name: str) -> Path:
+        """Where a file is. What is to be trusted comes from `read`."""
         return self.path / name
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file that the manifest names, hashed again: it may have been swapped since the loading."""
+        return _read(self.path, name, *_listed(self.manifest)[name])
+
+    def program(self, program: Program) -> bytes:
+        """The bytes of a program, for a runtime. Raises `FedgateError` for one that would read another file."""
+        data = self.read(program.file)
+        refuse_outside(program.engine, program.file, data)
+        return data
 
     def reference(self):
         """The checked `Reference` of this bundle. Raises `FedgateError`."""
-        return load_reference(self.file("reference.safetensors"), self.manifest)
+        return load_reference(self.read("reference.safetensors"), self.file("reference.safetensors"), self.manifest)
 
     def salience(self):
         """The checked salience records by scope. Raises `FedgateError`."""
-        return load_salience(self.file("salience.safetensors"), self.manifest)
+        return load_salience(self.read("salience.safetensors"), self.file("salience.safetensors"), self.manifest)
 
     def tail(self) -> Tail:
         """The checked tail of a bundle that trains. Raises `FedgateError`, `UsageError` for one that does not."""
         if self.manifest.tail is None:
             raise UsageError(f"{self.path} has nothing to train: export it with --trainable head or last-stage")
-        return load_tail(self.file(TAIL_FILE), self.manifest)
+        return load_tail(self.read(TAIL_FILE), self.file(TAIL_FILE), self.manifest)
 
 
 def load_bundle(path: Path) -> Bundle:
-    """Load a bundle: check the manifest, and the size and SHA-256 of every file it names.
+    """Load a bundle: check the manifest, and every file that it names: its size, its SHA-256, and that it is complete.
 
-    Raises `FedgateError` for a folder that is no bundle, a file that is missing, changed, or outside the folder.
+    Raises `FedgateError` for a folder that is no bundle, a file that is missing, changed, a link or no file, and for a
+    program that would read a file of its own (`outside`).
     """
     path = Path(path)
     if not path.is_dir():
         raise FedgateError(f"{path} is not a bundle: no such folder")
     place = path / "manifest.json"
-    if not place.is_file():
+    if not os.path.lexists(place):
         raise FedgateError(f"{path} is not a bundle: it has no manifest.json")
-    if place.stat().st_size > LARGEST_MANIFEST:
-        raise FedgateError(f"{place} is larger than {LARGEST_MANIFEST} bytes")
-    manifest = parse_manifest(read_file(place))
-    expected = {program.file: (program.sha256, program.bytes) for program in manifest.programs}
-    for name, (sha256, size) in (expected | manifest.files).items():
-        _check_file(path, name, sha256, size)
+    manifest = parse_manifest(read_regular(place, LARGEST_MANIFEST))
+    engines = {program.file: program.engine for program in manifest.programs}
+    for name, (sha256, size) in _listed(manifest).items():
+        data = _read(path, name, sha256, size)
+        if name in engines:
+            with contextlib.suppress(DamagedError):  # the others may still be of use
+                refuse_outside(engines[name], name, data)
     return Bundle(path, manifest)
 
 
-def _check_file(folder: Path, name: str, sha256: str, size: int) -> None:
+def _listed(manifest: Manifest) -> dict[str, tuple[str, int]]:
+    """name -> (SHA-256, bytes) of every file that the manifest names."""
+    return {program.file: (program.sha256, program.bytes) for program in manifest.programs} | manifest.files
+
+
+def _read(folder: Path, name: str, sha256: str, size: int) -> bytes:
     place = folder / name
-    if place.resolve().parent != folder.resolve():
-        raise FedgateError(f"manifest names {name!r}, which is outside the bundle: it is a link to elsewhere")
-    if not place.is_file():
+    if not os.path.lexists(place):
         raise FedgateError(f"{folder} has no {name}, which its manifest names")
-    if place.stat().st_size != size or sha256_file(place) != sha256:
+    data = read_regular(place, LARGEST_FILE)
+    if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
         raise FedgateError(f"{place} was changed after it was written: its SHA-256 does not match the manifest")
+    return data
 
 
 def write_bundle(path: Path, fields: dict, files: dict[str, bytes | Path], overwrite: bool = False) -> Bundle:

@@ -18,7 +18,7 @@ import numpy as np
 from .errors import FedgateError
 from .macs import gated, mask_width
 from .manifest import Manifest
-from .tensors import read_tensors
+from .tensors import unpack
 
 REFERENCE_META = {"format": "fedgate-reference", "version": 1}
 SALIENCE_META = {"format": "fedgate-salience", "version": 1}
@@ -60,9 +60,12 @@ class Salience:
     samples: np.ndarray
 
 
-def load_reference(path: Path, manifest: Manifest) -> Reference:
-    """Read and check a reference file. Raises `FedgateError` for missing, misshapen or non-finite tensors."""
-    tensors = _read(path, REFERENCE_META)
+def load_reference(data: bytes, path: Path, manifest: Manifest) -> Reference:
+    """Check the bytes of a reference file, which `path` names in errors.
+
+    Raises `FedgateError` for missing, misshapen or non-finite tensors.
+    """
+    tensors = _unpack(data, path, REFERENCE_META)
     image = tensors.pop("image", None)
     if image is None or image.ndim != 4 or len(image) == 0:
         raise FedgateError(f"{path} has no reference images")
@@ -85,9 +88,9 @@ def load_reference(path: Path, manifest: Manifest) -> Reference:
     return Reference(image, tensors)
 
 
-def load_salience(path: Path, manifest: Manifest) -> dict[str, Salience]:
-    """Read and check a salience file: the record of every scope in it. Raises `FedgateError`."""
-    tensors = _read(path, SALIENCE_META)
+def load_salience(data: bytes, path: Path, manifest: Manifest) -> dict[str, Salience]:
+    """The record of every scope in a salience file's bytes; `path` names it in errors. Raises `FedgateError`."""
+    tensors = _unpack(data, path, SALIENCE_META)
     levels = len(manifest.densities)
     records = {}
     for scope in sorted(name.removesuffix("/samples") for name in tensors if name.endswith("/samples")):
@@ -115,8 +118,8 @@ def load_salience(path: Path, manifest: Manifest) -> dict[str, Salience]:
     return records
 
 
-def _read(path: Path, expected: dict) -> dict[str, np.ndarray]:
-    tensors, meta = read_tensors(path)
+def _unpack(data: bytes, path: Path, expected: dict) -> dict[str, np.ndarray]:
+    tensors, meta = unpack(data, str(path))
     if any(meta.get(key) != value for key, value in expected.items()):
         raise FedgateError(f"{path} is not a {expected['format']} of version {expected['version']}")
     return tensors

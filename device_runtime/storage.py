@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -122,3 +123,26 @@ def sha256_file(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise FedgateError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The bytes of a file from a stranger's folder; `FedgateError` for a link, for what is no file, or is too long.
+
+    It is opened once and then looked at, so that nothing else can take its place in between; a pipe is not waited for.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise FedgateError(f"{path} is refused: it is no regular file")
+            data = file.read(min(status.st_size, most) + 1)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FedgateError(f"{path} is refused: it is a link") from error
+        raise FedgateError(f"cannot read {path}: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise FedgateError(f"cannot read {path}: there is not enough memory for it") from error
+    if len(data) > most:
+        raise FedgateError(f"{path} is larger than {most} bytes")
+    return data

@@ -17,7 +17,7 @@ from .errors import FedgateError
 from .macs import gated
 from .manifest import Manifest
 from .ports import parameters
-from .tensors import pack, read_tensors
+from .tensors import pack, unpack
 from .update import MOST
 from .update_spec import UpdateSpec
 
@@ -51,9 +51,9 @@ def pack_tail(tail: Tail) -> bytes:
     return pack(tail.tensors, meta)
 
 
-def load_tail(path: Path, manifest: Manifest) -> Tail:
-    """Read and check a tail file. Raises `FedgateError` for what does not fit its manifest."""
-    tensors, meta = read_tensors(path)
+def load_tail(data: bytes, path: Path, manifest: Manifest) -> Tail:
+    """Check the bytes of a tail file, which `path` names in errors. Raises `FedgateError` for what does not fit."""
+    tensors, meta = unpack(data, str(path))
     where = f"{path}: the metadata"
     fields = Fields(meta, where)
     if fields.get("format") != FORMAT or fields.get("version") != VERSION:

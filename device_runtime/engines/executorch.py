@@ -10,7 +10,7 @@ from ..errors import FedgateError
 from ..kernels.build import find
 from ..kernels.library import KernelLibrary
 from ..manifest import Program
-from .program import LoadedProgram
+from .program import LoadedProgram, private_file
 
 _live = weakref.WeakSet()
 
@@ -55,7 +55,8 @@ class _ExecuTorch(LoadedProgram):
 
     def _open(self, bundle):
         # The method is only valid while its program lives.
-        self._loaded = import_runtime().get().load_program(str(bundle.file(self.program.file)))
+        with private_file(bundle.program(self.program)) as path:
+            self._loaded = import_runtime().get().load_program(path)
         self._method = self._loaded.load_method("forward")
 
     def invoke(self):
@@ -82,8 +83,9 @@ class TrainingModule(_ExecuTorch):
         from executorch.extension.pybindings.portable_lib import _load_for_executorch
         from executorch.extension.training import TrainingModule
 
-        files = bundle.file(self.program.file), bundle.file(self.program.weights)
-        self._module = TrainingModule(_load_for_executorch(*map(str, files)))
+        program, weights = bundle.program(self.program), bundle.read(self.program.weights)
+        with private_file(program) as program_path, private_file(weights) as weights_path:
+            self._module = TrainingModule(_load_for_executorch(program_path, weights_path))
         self._sgd = None
 
     def parameters(self) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from ..errors import FedgateError
 from ..kernels.build import find
 from ..kernels.library import KernelLibrary
 from ..manifest import Program
-from .program import LoadedProgram, stock_threads
+from .program import LoadedProgram, private_file, stock_threads
 
 
 def import_runtime():
@@ -24,17 +24,17 @@ def load(bundle: Bundle, program: Program, threads: int) -> LoadedProgram:
 class _LiteRT(LoadedProgram):
     def __init__(self, bundle, program, threads):
         super().__init__(bundle, program)
-        path = str(bundle.file(program.file))
         delegates = []
         if program.needs_kernel:
             library = str(find("litert"))
             self.kernel = KernelLibrary(library)
             delegates = [import_runtime().load_delegate(library, {"threads": str(threads)})]
-        self._interpreter = import_runtime().Interpreter(
-            model_path=path,
-            num_threads=stock_threads(bundle.manifest, program, threads),
-            experimental_delegates=delegates,
-        )
+        with private_file(bundle.program(program)) as path:
+            self._interpreter = import_runtime().Interpreter(
+                model_path=path,
+                num_threads=stock_threads(bundle.manifest, program, threads),
+                experimental_delegates=delegates,
+            )
         self._interpreter.allocate_tensors()
         # The converter names a signature's inputs args_0, args_1, ... and its outputs output_0, ...; the order of the
         # tensors in the file is its own.

@@ -25,13 +25,15 @@ class _Onnx(LoadedProgram):
         options.intra_op_num_threads = stock_threads(bundle.manifest, program, threads)
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # errors come as exceptions; they need not be on stderr too
+        # the runtime's own format may name other files, which `outside` does not look for
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         if program.needs_kernel:
             library = str(find("onnx"))
             self.kernel = KernelLibrary(library)
             options.add_session_config_entry("fedgate.threads", str(threads))
             options.register_custom_ops_library(library)
         self._session = runtime.InferenceSession(
-            str(bundle.file(program.file)), options, providers=["CPUExecutionProvider"], enable_fallback=0
+            bundle.program(program), options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
         # bound inputs and outputs keep feed dictionaries and their checks out of `invoke`
         self._binding = self._session.io_binding()

@@ -135,6 +135,22 @@ def stock_threads(manifest: Manifest, program: Program, threads: int) -> int:
 
 
 @contextlib.contextmanager
+def private_file(data: bytes):
+    """The path of a file that nobody else can write to or swap, for as long as a runtime needs to map it.
+
+    Not the bytes themselves: mapped for reading alone, constants are safe from a program that would write over them,
+    and such a program ends in the guard's child.
+    """
+    descriptor = os.memfd_create("program", os.MFD_CLOEXEC)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def runtime_errors(what: str):
     """Turn whatever a runtime raises into one `FedgateError` that begins with `what`; our own errors pass."""
     try:

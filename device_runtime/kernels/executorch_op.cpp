@@ -6,9 +6,10 @@
 #include <executorch/runtime/core/exec_aten/exec_aten.h>
 #include <executorch/runtime/kernel/kernel_runtime_context.h>
 #include <executorch/runtime/kernel/operator_registry.h>
+#include <executorch/runtime/platform/log.h>
 
 #include "context.h"
-#include "fedgate_kernels.h"
+#include "operands.h"
 
 namespace {
 
@@ -20,14 +21,14 @@ using executorch::runtime::Kernel;
 using executorch::runtime::KernelRuntimeContext;
 using executorch::runtime::Span;
 
-// The order of the schema in export/gated_conv2d.py.
-enum Argument {
-  kX, kWeight, kScale, kShift, kLevel, kInOpen, kResidual,
-  kStride, kRelu, kPool, kResidualStride, kResidualOffset,
-  kEnd,
-  kGateWeight = kEnd, kGateBias, kKept,
-  kGatedEnd,
-};
+// The order of the schema in export/gated_conv2d.py: seven tensors, five attributes, and with a gate three tensors more;
+// behind them the outputs, and what the call returns, which are the outputs once more.
+constexpr size_t kAttributes = 5, kFirstAttribute = fedgate::kResidual + 1;
+
+size_t index_of(fedgate::Name name, bool gated) {
+  const size_t index = name <= fedgate::kResidual ? name : name + kAttributes;
+  return gated || name < fedgate::kY ? index : index - (fedgate::kY - fedgate::kGateWeight);
+}
 
 void run_in_pool(void *pool, void (*task)(void *, size_t), void *argument, size_t count) {
   static_cast<executorch::extension::threadpool::ThreadPool *>(pool)->run(
@@ -47,103 +48,63 @@ fedgate_context *context_of_thread() {
   return context.get();
 }
 
-// A tensor of a type, dense in the standard order of dimensions; anything else is refused.
-class Arguments {
- public:
-  explicit Arguments(Span<EValue *> stack) : stack_(stack) {}
+// What is no tensor stays of no known type, which is refused.
+fedgate::Operand describe(const EValue &value) {
+  fedgate::Operand operand;
+  operand.present = !value.isNone();
+  if (!value.isTensor()) return operand;
+  const Tensor &tensor = value.toTensor();
+  switch (tensor.scalar_type()) {
+    case ScalarType::Float: operand.type = fedgate::Type::kFloat32; break;
+    case ScalarType::Int: operand.type = fedgate::Type::kInt32; break;
+    case ScalarType::Byte: operand.type = fedgate::Type::kUint8; break;
+    default: return operand;
+  }
+  operand.rank = tensor.dim();
+  operand.dense = tensor.dim_order().data() && tensor.strides().data();
+  int64_t stride = 1;
+  for (ssize_t i = tensor.dim() - 1; i >= 0; --i) {
+    if (i < fedgate::kMostSides) operand.sides[i] = tensor.sizes()[i];
+    operand.dense = operand.dense && tensor.dim_order()[i] == i && tensor.strides()[i] == stride &&
+                    !__builtin_mul_overflow(stride, static_cast<int64_t>(tensor.sizes()[i]), &stride);
+  }
+  operand.data = tensor.mutable_data_ptr();
+  return operand;
+}
 
-  template <typename T>
-  T *data(size_t index, ScalarType type, std::initializer_list<int64_t> shape) {
-    if (!stack_[index]->isTensor()) return fail<T>();
-    const Tensor &t = stack_[index]->toTensor();
-    if (t.scalar_type() != type || t.dim() != static_cast<ssize_t>(shape.size())) return fail<T>();
-    size_t i = 0;
-    for (const int64_t side : shape) {
-      if (t.size(i) != side || t.dim_order()[i] != i) return fail<T>();
-      ++i;
-    }
-    return static_cast<T *>(t.mutable_data_ptr());
-  }
-  float *floats(size_t index, std::initializer_list<int64_t> shape) {
-    return data<float>(index, ScalarType::Float, shape);
-  }
-  bool present(size_t index) const { return !stack_[index]->isNone(); }
-  int32_t size(size_t index, size_t dimension) {
-    if (!stack_[index]->isTensor() || stack_[index]->toTensor().dim() <= static_cast<ssize_t>(dimension)) {
-      good = false;
-      return 0;
-    }
-    return static_cast<int32_t>(stack_[index]->toTensor().size(dimension));
-  }
-  int32_t integer(size_t index) {
-    if (stack_[index]->isInt()) return static_cast<int32_t>(stack_[index]->toInt());
-    if (stack_[index]->isBool()) return stack_[index]->toBool();
-    good = false;
-    return 0;
-  }
+// Anything but a whole number becomes one that is refused.
+int64_t integer(const EValue &value) {
+  if (value.isBool()) return value.toBool();
+  return value.isInt() ? value.toInt() : -1;
+}
 
-  bool good = true;
-
- private:
-  template <typename T>
-  T *fail() {
-    good = false;
-    return nullptr;
-  }
-  Span<EValue *> stack_;
-};
+void refuse(KernelRuntimeContext &runtime, bool gated, Error error, const char *why) {
+  ET_LOG(Error, "fedgate::%s: %s", gated ? "gated_conv2d" : "conv2d", why);
+  runtime.fail(error);
+}
 
 void convolve(KernelRuntimeContext &runtime, Span<EValue *> stack, bool gated) {
-  const size_t y_index = gated ? kGatedEnd : kEnd;
-  if (stack.size() < y_index + (gated ? 2 : 1)) return runtime.fail(Error::InvalidProgram);
-  Arguments a(stack);
-  fedgate_layer layer{};
-  fedgate_call call{};
-  call.batch = a.size(kX, 0);
-  layer.in_channels = a.size(kX, 1);
-  layer.height = a.size(kX, 2);
-  layer.width = a.size(kX, 3);
-  layer.out_channels = a.size(kWeight, 0);
-  layer.kernel = a.size(kWeight, 2);
-  layer.levels = a.size(kScale, 0);
-  layer.stride = a.integer(kStride);
-  layer.relu = a.integer(kRelu);
-  layer.pool = a.integer(kPool);
-  const int32_t out = layer.out_channels, in = layer.in_channels;
-  if (a.present(kResidual)) {
-    layer.residual_channels = a.size(kResidual, 1);
-    layer.residual_height = a.size(kResidual, 2);
-    layer.residual_width = a.size(kResidual, 3);
-    layer.residual_stride = a.integer(kResidualStride);
-    layer.residual_offset = a.integer(kResidualOffset);
-    call.residual = a.floats(
-        kResidual, {call.batch, layer.residual_channels, layer.residual_height, layer.residual_width});
+  const size_t outputs = gated ? 2 : 1, first_output = index_of(fedgate::kY, gated);
+  if (stack.size() < first_output + outputs || stack.size() > first_output + 2 * outputs) {
+    return refuse(runtime, gated, Error::InvalidProgram, "the call has another number of arguments");
   }
-  if (!a.good || fedgate_refused(&layer)) return runtime.fail(Error::InvalidArgument);
-  call.x = a.floats(kX, {call.batch, in, layer.height, layer.width});
-  layer.weight = a.floats(kWeight, {out, in, layer.kernel, layer.kernel});
-  layer.scale = a.floats(kScale, {layer.levels, out});
-  layer.shift = a.floats(kShift, {layer.levels, out});
-  const int32_t *level = a.data<int32_t>(kLevel, ScalarType::Int, {1});
-  if (a.present(kInOpen)) call.in_open = a.data<uint8_t>(kInOpen, ScalarType::Byte, {call.batch, in});
-  const int32_t height = ((layer.height - 1) / layer.stride + 1) / layer.pool;
-  const int32_t width = ((layer.width - 1) / layer.stride + 1) / layer.pool;
-  call.y = a.floats(y_index, {call.batch, out, height, width});
-  if (gated) {
-    layer.gate_weight = a.floats(kGateWeight, {in, out});
-    layer.gate_bias = a.floats(kGateBias, {out});
-    layer.kept = a.data<int32_t>(kKept, ScalarType::Int, {layer.levels});
-    call.open = a.data<uint8_t>(y_index + 1, ScalarType::Byte, {call.batch, out});
+  fedgate::Request request;
+  request.gated = gated;
+  for (int32_t i = 0; i < fedgate::kNames; ++i) {
+    const auto name = fedgate::Name(i);
+    if (fedgate::belongs(name, gated)) request.operands[i] = describe(*stack[index_of(name, gated)]);
   }
-  if (!a.good) return runtime.fail(Error::InvalidArgument);
-  call.level = *level;
+  int64_t *const attributes[kAttributes] = {&request.stride, &request.relu, &request.pool, &request.residual_stride,
+                                            &request.residual_offset};
+  for (size_t i = 0; i < kAttributes; ++i) *attributes[i] = integer(*stack[kFirstAttribute + i]);
+  fedgate::Checked checked;
+  if (!check_shapes(request, checked) || !attach_data(request, checked)) {
+    return refuse(runtime, gated, Error::InvalidArgument, checked.reason);
+  }
   fedgate_context *context = context_of_thread();
-  if (!context) return runtime.fail(Error::MemoryAllocationFailed);
-  switch (fedgate_conv2d(context, &layer, &call)) {
-    case FEDGATE_OK: return;
-    case FEDGATE_NO_MEMORY: return runtime.fail(Error::MemoryAllocationFailed);
-    default: return runtime.fail(Error::InvalidArgument);
-  }
+  const int32_t status = context ? fedgate_conv2d(context, &checked.layer, &checked.call) : FEDGATE_NO_MEMORY;
+  if (status == FEDGATE_NO_MEMORY) return refuse(runtime, gated, Error::MemoryAllocationFailed, "out of memory");
+  if (status != FEDGATE_OK) refuse(runtime, gated, Error::InvalidArgument, "the kernel refuses the call");
 }
 
 const Kernel kKernels[] = {

@@ -16,6 +16,8 @@
 namespace fedgate {
 namespace {
 
+// Sizes of what a layer within these bounds needs, in bytes, stay below 2^50.
+static_assert(sizeof(size_t) == 8, "sizes of arrays are computed without a look at overflow");
 constexpr int32_t kMostChannels = 1 << 16;
 constexpr int32_t kMostPixels = 1 << 12;  // of a side
 // Rows of accumulators and of packed input of one block together, in bytes: half of a small L2 cache.

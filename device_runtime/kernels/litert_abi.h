@@ -16,7 +16,7 @@ static_assert(sizeof(void *) == 8, "the LiteRT delegate is for 64-bit processors
 
 enum TfLiteStatus : int32_t { kTfLiteOk = 0, kTfLiteError = 1 };
 enum TfLiteType : int32_t { kTfLiteFloat32 = 1, kTfLiteInt32 = 2, kTfLiteUInt8 = 3 };
-enum TfLiteAllocationType : int32_t { kTfLiteMmapRo = 1, kTfLiteDynamic = 4 };
+enum TfLiteAllocationType : int32_t { kTfLiteMmapRo = 1, kTfLiteDynamic = 4, kTfLitePersistentRo = 5 };
 enum : int64_t { kTfLiteDelegateFlagsAllowDynamicTensors = 1 };
 // tensorflow/lite/builtin_ops.h. 2.14 does not know composites and refuses files that have one.
 enum : int32_t { kTfLiteBuiltinCustom = 32, kTfLiteBuiltinStablehloComposite = 206 };

@@ -29,28 +29,11 @@ struct Delegate {
   std::string isa;  // empty: the best
 };
 
-// A tensor of a step: in our memory, or in the runtime's, which may move between two calls.
-struct Place {
-  int32_t tensor = kAbsent;
-  uint8_t *own = nullptr;
-
-  template <typename T>
-  T *data(const TfLiteContext &context) const {
-    if (own) return reinterpret_cast<T *>(own);
-    if (tensor == kAbsent) return nullptr;
-    void *const data = context.tensors[tensor].data;
-    if (!data || reinterpret_cast<uintptr_t>(data) % alignof(T) != 0) {
-      throw std::runtime_error("tensor " + std::to_string(tensor) + " has no memory that could be used");
-    }
-    return static_cast<T *>(data);
-  }
-};
-
+// A node, and what there is of each operand: constants, our memory for what passes between nodes, or else nothing here.
 struct Step {
   GatedConv node;
-  fedgate_layer layer;
-  fedgate_call call;
-  Place x, level, in_open, residual, y, open;
+  Checked checked;
+  void *own[kNames];
 };
 
 // The nodes of one partition.
@@ -66,38 +49,46 @@ class Kernel {
       if (context.GetNodeAndRegistration(&context, nodes.data[i], &node, &registration) != kTfLiteOk) {
         throw std::runtime_error("a node of the partition is not there");
       }
-      steps_.push_back({read_node(*node, *registration, nodes.data[i]), {}, {}, {}, {}, {}, {}, {}, {}});
+      steps_.push_back({read_node(*node, *registration, nodes.data[i]), {}, {}});
     }
     context_ = make_context(delegate->isa, delegate->threads);
   }
 
   void prepare(const TfLiteContext &context) {
-    for (Step &step : steps_) check_tensors(context, step.node, step.layer, step.call);
+    for (Step &step : steps_) check_tensors(context, step.node, step.checked);
     place(context);
     // A call of no samples takes the scratch memory that the layer needs, and computes nothing.
     for (Step &step : steps_) {
-      fedgate_call call = step.call;
+      const Operand *const operands = step.node.request.operands;
+      fedgate_layer layer = step.checked.layer;
+      fedgate_call call = step.checked.call;
       float nothing = 0;
+      const int32_t none = 0;
       call.batch = call.level = 0;
-      call.x = call.residual = call.y = &nothing;
-      run(step, call);
+      call.y = &nothing;
+      call.x = call.residual = layer.weight = layer.scale = layer.shift = &nothing;
+      if (operands[kGateWeight].present) layer.gate_weight = layer.gate_bias = &nothing, layer.kept = &none;
+      run(step, layer, call);
     }
   }
 
   void invoke(const TfLiteContext &context) {
     for (Step &step : steps_) {
-      fedgate_call call = step.call;
-      call.level = *step.level.data<int32_t>(context);
-      if (call.level < 0 || call.level >= step.layer.levels) {
-        throw std::runtime_error("level " + std::to_string(call.level) + " is not one of 0 to " +
-                                 std::to_string(step.layer.levels - 1));
+      Request &request = step.node.request;
+      for (int32_t i = 0; i < kNames; ++i) {
+        Operand &operand = request.operands[i];
+        if (!operand.present) continue;
+        operand.data = step.own[i];
+        if (operand.data) continue;
+        // the runtime's memory may move between two calls, and a tensor may change behind our back
+        const TfLiteTensor &tensor = context.tensors[step.node.tensors[i]];
+        describe(tensor, operand);
+        operand.data = tensor.data;
       }
-      call.x = step.x.data<float>(context);
-      call.in_open = step.in_open.data<uint8_t>(context);
-      call.residual = step.residual.data<float>(context);
-      call.y = step.y.data<float>(context);
-      call.open = step.open.data<uint8_t>(context);
-      run(step, call);
+      if (!check_shapes(request, step.checked) || !attach_data(request, step.checked)) {
+        refuse(step.node, step.checked.reason);
+      }
+      run(step, step.checked.layer, step.checked.call);
     }
   }
 
@@ -107,35 +98,29 @@ class Kernel {
     std::vector<Span> spans;
     std::unordered_map<int32_t, size_t> span_of;  // tensor -> its index in spans
     for (size_t i = 0; i < steps_.size(); ++i) {
-      const GatedConv &node = steps_[i].node;
+      const int32_t *const tensors = steps_[i].node.tensors;
       const int32_t now = static_cast<int32_t>(i);
-      for (const int32_t tensor : {node.x, node.in_open, node.residual}) {
-        if (const auto found = span_of.find(tensor); found != span_of.end()) spans[found->second].last = now;
+      for (int32_t read = 0; read < kY; ++read) {
+        if (const auto found = span_of.find(tensors[read]); found != span_of.end()) spans[found->second].last = now;
       }
-      for (const int32_t tensor : {node.y, node.open}) {
-        if (tensor == kAbsent || is_output(tensor)) continue;
-        if (!span_of.emplace(tensor, spans.size()).second) throw std::runtime_error("a tensor is computed twice");
-        spans.push_back({context.tensors[tensor].bytes, now, now});
+      for (const Name written : {kY, kOpen}) {
+        if (tensors[written] == kAbsent || is_output(tensors[written])) continue;
+        if (!span_of.emplace(tensors[written], spans.size()).second) throw std::runtime_error("a tensor is computed twice");
+        spans.push_back({steps_[i].checked.bytes[written], now, now});
       }
     }
     const size_t bytes = plan_memory(spans);
     memory_.reset(bytes ? static_cast<uint8_t *>(aligned_alloc(64, bytes)) : nullptr);
     if (bytes && !memory_) throw std::bad_alloc();
     for (size_t i = 0; i < steps_.size(); ++i) {
-      Step &step = steps_[i];
-      const auto at = [&](int32_t tensor) {
-        const auto found = span_of.find(tensor);
-        if (found == span_of.end()) return Place{tensor, nullptr};
+      for (int32_t operand = 0; operand < kNames; ++operand) {
+        const auto found = span_of.find(steps_[i].node.tensors[operand]);
+        steps_[i].own[operand] = nullptr;
+        if (found == span_of.end()) continue;
         const Span &span = spans[found->second];
         if (span.first > static_cast<int32_t>(i)) throw std::runtime_error("a tensor is read before it is computed");
-        return Place{tensor, memory_.get() + span.offset};
-      };
-      step.x = at(step.node.x);
-      step.level = at(step.node.level);
-      step.in_open = at(step.node.in_open);
-      step.residual = at(step.node.residual);
-      step.y = at(step.node.y);
-      step.open = at(step.node.open);
+        steps_[i].own[operand] = memory_.get() + span.offset;
+      }
     }
   }
 
@@ -146,8 +131,8 @@ class Kernel {
     return false;
   }
 
-  void run(const Step &step, const fedgate_call &call) {
-    const int32_t status = fedgate_conv2d(context_.get(), &step.layer, &call);
+  void run(const Step &step, const fedgate_layer &layer, const fedgate_call &call) {
+    const int32_t status = fedgate_conv2d(context_.get(), &layer, &call);
     if (status == FEDGATE_NO_MEMORY) throw std::bad_alloc();
     if (status != FEDGATE_OK) {
       throw std::runtime_error("node " + std::to_string(step.node.index) + " failed with " + std::to_string(status));

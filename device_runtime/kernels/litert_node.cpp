@@ -2,10 +2,8 @@
 
 #include <string.h>
 
-#include <initializer_list>
 #include <stdexcept>
 #include <string>
-#include <type_traits>
 
 #include "litert_attributes.h"
 
@@ -89,64 +87,6 @@ Options read_options(const TfLiteNode &node, const TfLiteRegistration &registrat
   return options;
 }
 
-// Tensors of a node as the file declares them, each looked at before it is used.
-class Tensors {
- public:
-  Tensors(const TfLiteContext &context, int32_t node) : context_(context), node_(node) {}
-
-  [[noreturn]] void refuse(const std::string &why) const { throw std::runtime_error(label(node_) + why); }
-
-  // dims[i] of a tensor with `rank` dimensions.
-  int32_t size(int32_t tensor, const char *what, int32_t rank, int32_t i) const {
-    const TfLiteIntArray *dims = get(tensor, what).dims;
-    if (!dims || dims->size != rank || dims->data[i] < 1) refuse(std::string(what) + " has " + text(dims));
-    return dims->data[i];
-  }
-
-  void check(int32_t tensor, const char *what, TfLiteType type, std::initializer_list<int32_t> shape) const {
-    const TfLiteTensor &t = get(tensor, what);
-    const size_t item = type == kTfLiteUInt8 ? 1 : 4;
-    bool good = t.type == type && t.dims && t.dims->size == static_cast<int32_t>(shape.size());
-    size_t bytes = item;
-    for (size_t i = 0; good && i < shape.size(); ++i) {
-      const int32_t side = t.dims->data[i];
-      good = side == shape.begin()[i] && side > 0 && !__builtin_mul_overflow(bytes, static_cast<size_t>(side), &bytes);
-    }
-    if (!good || t.bytes != bytes || t.sparsity || t.allocation_type == kTfLiteDynamic) {
-      std::string expected;
-      for (const int32_t side : shape) expected += (expected.empty() ? "" : ", ") + std::to_string(side);
-      const char *type_name = type == kTfLiteFloat32 ? "float32" : type == kTfLiteInt32 ? "int32" : "uint8";
-      refuse(std::string(what) + " is type " + std::to_string(t.type) + ", " + text(t.dims) + ", " +
-             std::to_string(t.bytes) + " bytes, not a dense " + type_name + " of shape [" + expected + "]");
-    }
-  }
-
-  template <typename T>
-  const T *constant(int32_t tensor, const char *what, std::initializer_list<int32_t> shape) const {
-    check(tensor, what, std::is_same_v<T, float> ? kTfLiteFloat32 : kTfLiteInt32, shape);
-    const TfLiteTensor &t = get(tensor, what);
-    if (t.allocation_type != kTfLiteMmapRo || !t.data) refuse(std::string(what) + " is not a constant");
-    if (reinterpret_cast<uintptr_t>(t.data) % alignof(T) != 0) refuse(std::string(what) + " is not aligned");
-    return static_cast<const T *>(t.data);
-  }
-
- private:
-  const TfLiteTensor &get(int32_t tensor, const char *what) const {
-    if (tensor < 0 || static_cast<size_t>(tensor) >= context_.tensors_size) refuse(std::string(what) + " is missing");
-    return context_.tensors[tensor];
-  }
-
-  static std::string text(const TfLiteIntArray *dims) {
-    if (!dims) return "no shape";
-    std::string sides;
-    for (int32_t i = 0; i < dims->size && i < 8; ++i) sides += (i ? ", " : "") + std::to_string(dims->data[i]);
-    return "shape [" + sides + "]";
-  }
-
-  const TfLiteContext &context_;
-  int32_t node_;
-};
-
 }  // namespace
 
 bool is_ours(const TfLiteNode &node, const TfLiteRegistration &registration) {
@@ -162,77 +102,70 @@ bool is_ours(const TfLiteNode &node, const TfLiteRegistration &registration) {
 
 GatedConv read_node(const TfLiteNode &node, const TfLiteRegistration &registration, int32_t index) {
   const Options options = read_options(node, registration, label(index));
-  GatedConv conv{};
-  conv.index = index;
-  conv.stride = options.stride;
-  conv.relu = options.relu;
-  conv.pool = options.pool;
-  conv.residual_stride = options.residual_stride;
-  conv.residual_offset = options.residual_offset;
+  GatedConv conv{index, {}, {}};
+  Request &request = conv.request;
+  request.gated = options.gated;
+  request.stride = options.stride;
+  request.relu = options.relu;
+  request.pool = options.pool;
+  request.residual_stride = options.residual_stride;
+  request.residual_offset = options.residual_offset;
   Operands inputs(node.inputs), outputs(node.outputs);
-  conv.x = inputs.take();
-  conv.weight = inputs.take();
-  conv.scale = inputs.take();
-  conv.shift = inputs.take();
-  conv.level = inputs.take();
-  conv.in_open = inputs.take(options.masked_input);
-  conv.gate_weight = inputs.take(options.gated);
-  conv.gate_bias = inputs.take(options.gated);
-  conv.kept = inputs.take(options.gated);
-  conv.residual = inputs.take(options.residual);
-  conv.y = outputs.take();
-  conv.open = outputs.take(options.gated);
-  const bool in_place =
-      conv.y == conv.x || conv.y == conv.residual || (conv.open != kAbsent && conv.open == conv.in_open);
-  if (!inputs.fits() || !outputs.fits() || in_place) {
+  // the order of a node's inputs: the residual is the last
+  for (const Name name : {kX, kWeight, kScale, kShift, kLevel, kInOpen, kGateWeight, kGateBias, kKept, kResidual, kY,
+                          kOpen}) {
+    bool &present = request.operands[name].present;
+    present = belongs(name, request.gated);
+    if (name == kInOpen) present = options.masked_input;
+    if (name == kResidual) present = options.residual;
+    conv.tensors[name] = (name < kY ? inputs : outputs).take(present);
+  }
+  bool in_place = false;
+  for (int32_t i = 0; i < kY; ++i) {
+    for (const Name written : {kY, kOpen}) {
+      in_place = in_place || (conv.tensors[i] != kAbsent && conv.tensors[i] == conv.tensors[written]);
+    }
+  }
+  if (!inputs.fits() || !outputs.fits() || in_place || conv.tensors[kY] == conv.tensors[kOpen]) {
     throw std::runtime_error(label(index) + "its operands do not fit its attributes");
   }
   return conv;
 }
 
-void check_tensors(const TfLiteContext &context, const GatedConv &node, fedgate_layer &layer, fedgate_call &call) {
-  const Tensors tensors(context, node.index);
-  layer = {};
-  call = {};
-  call.batch = tensors.size(node.x, "x", 4, 0);
-  layer.in_channels = tensors.size(node.x, "x", 4, 1);
-  layer.height = tensors.size(node.x, "x", 4, 2);
-  layer.width = tensors.size(node.x, "x", 4, 3);
-  layer.out_channels = tensors.size(node.weight, "weight", 4, 0);
-  layer.kernel = tensors.size(node.weight, "weight", 4, 2);
-  layer.levels = tensors.size(node.scale, "scale", 2, 0);
-  layer.stride = node.stride;
-  layer.relu = node.relu;
-  layer.pool = node.pool;
-  if (node.residual != kAbsent) {
-    layer.residual_channels = tensors.size(node.residual, "residual", 4, 1);
-    layer.residual_height = tensors.size(node.residual, "residual", 4, 2);
-    layer.residual_width = tensors.size(node.residual, "residual", 4, 3);
-    layer.residual_stride = node.residual_stride;
-    layer.residual_offset = node.residual_offset;
+void describe(const TfLiteTensor &tensor, Operand &operand) {
+  switch (tensor.type) {
+    case kTfLiteFloat32: operand.type = Type::kFloat32; break;
+    case kTfLiteInt32: operand.type = Type::kInt32; break;
+    case kTfLiteUInt8: operand.type = Type::kUint8; break;
+    default: operand.type = Type::kOther;
   }
-  if (const char *reason = fedgate_refused(&layer)) tensors.refuse(reason);
-
-  const int32_t batch = call.batch, in = layer.in_channels, out = layer.out_channels, levels = layer.levels;
-  const int32_t height = ((layer.height - 1) / layer.stride + 1) / layer.pool;
-  const int32_t width = ((layer.width - 1) / layer.stride + 1) / layer.pool;
-  tensors.check(node.x, "x", kTfLiteFloat32, {batch, in, layer.height, layer.width});
-  layer.weight = tensors.constant<float>(node.weight, "weight", {out, in, layer.kernel, layer.kernel});
-  layer.scale = tensors.constant<float>(node.scale, "scale", {levels, out});
-  layer.shift = tensors.constant<float>(node.shift, "shift", {levels, out});
-  tensors.check(node.level, "level", kTfLiteInt32, {1});
-  if (node.in_open != kAbsent) tensors.check(node.in_open, "in_open", kTfLiteUInt8, {batch, in});
-  if (node.gate_weight != kAbsent) {
-    layer.gate_weight = tensors.constant<float>(node.gate_weight, "gate_weight", {in, out});
-    layer.gate_bias = tensors.constant<float>(node.gate_bias, "gate_bias", {out});
-    layer.kept = tensors.constant<int32_t>(node.kept, "kept", {levels});
-    tensors.check(node.open, "open", kTfLiteUInt8, {batch, out});
-  }
-  if (node.residual != kAbsent) {
-    tensors.check(node.residual, "residual", kTfLiteFloat32,
-                  {batch, layer.residual_channels, layer.residual_height, layer.residual_width});
-  }
-  tensors.check(node.y, "y", kTfLiteFloat32, {batch, out, height, width});
+  operand.rank = tensor.dims ? tensor.dims->size : -1;
+  for (int32_t i = 0; i < operand.rank && i < kMostSides; ++i) operand.sides[i] = tensor.dims->data[i];
+  operand.bytes = tensor.bytes;
+  operand.dense = !tensor.sparsity;
+  operand.constant = tensor.allocation_type == kTfLiteMmapRo || tensor.allocation_type == kTfLitePersistentRo;
 }
+
+void check_tensors(const TfLiteContext &context, GatedConv &node, Checked &checked) {
+  for (int32_t i = 0; i < kNames; ++i) {
+    Operand &operand = node.request.operands[i];
+    if (!operand.present) continue;
+    const Name name = Name(i);
+    const std::string who = name_of(name);
+    const int32_t index = node.tensors[i];
+    if (index < 0 || static_cast<size_t>(index) >= context.tensors_size) refuse(node, (who + " is missing").c_str());
+    const TfLiteTensor &tensor = context.tensors[index];
+    describe(tensor, operand);
+    // memory of a size that is known only when it is computed
+    if (tensor.allocation_type == kTfLiteDynamic) refuse(node, (who + " has no fixed size").c_str());
+    const bool fixed = (kWeight <= name && name <= kShift) || (kGateWeight <= name && name <= kKept);
+    if (!fixed) continue;
+    if (tensor.allocation_type != kTfLiteMmapRo) refuse(node, (who + " is not a constant").c_str());
+    operand.data = tensor.data;
+  }
+  if (!check_shapes(node.request, checked)) refuse(node, checked.reason);
+}
+
+void refuse(const GatedConv &node, const char *why) { throw std::runtime_error(label(node.index) + why); }
 
 }  // namespace fedgate::litert

@@ -11,34 +11,14 @@
 #include <string>
 #include <vector>
 
-#include "fedgate_kernels.h"
 #include "onnx_abi.h"
+#include "operands.h"
 #include "options.h"
 
 namespace fedgate::onnx {
 
-// The order of the arguments in export/gated_conv2d.py; the last three are gated_conv2d's.
-enum Input : size_t {
-  kX, kWeight, kScale, kShift, kLevel, kInOpen, kResidual, kPlainInputs,
-  kGateWeight = kPlainInputs, kGateBias, kKept, kGatedInputs,
-};
-struct InputFacts {
-  const char *name;
-  ONNXTensorElementDataType type;
-  bool optional;
-};
-inline constexpr InputFacts kInputs[kGatedInputs] = {
-    {"x", kFloat32, false},
-    {"weight", kFloat32, false},
-    {"scale", kFloat32, false},
-    {"shift", kFloat32, false},
-    {"level", kInt32, false},
-    {"in_open", kUint8, true},
-    {"residual", kFloat32, true},
-    {"gate_weight", kFloat32, false},
-    {"gate_bias", kFloat32, false},
-    {"kept", kInt32, false},
-};
+// Inputs are in the order of fedgate::Name, as in export/gated_conv2d.py; the last three are gated_conv2d's.
+inline size_t inputs(bool gated) { return gated ? kY : kGateWeight; }
 
 // A status of the runtime's own, on its way back to it.
 struct Refused {
@@ -80,8 +60,6 @@ class Contexts {
   std::vector<Context> idle_;
 };
 
-struct Tensor;
-
 class Kernel {
  public:
   // Throws std::runtime_error for attributes that are missing or out of range, and constants that do not fit.
@@ -92,21 +70,13 @@ class Kernel {
 
  private:
   [[noreturn]] void refuse(const std::string &why) const;
-  Tensor constant(const OrtKernelInfo &info, Input input) const;
-  Tensor describe(Input input, const OrtValue *value) const;
-  void expect(const Tensor &tensor, std::initializer_list<int64_t> sides) const;
-  int32_t side(const Tensor &tensor, size_t rank, size_t dimension) const;
-  const OrtValue *input(const OrtKernelContext &context, Input input) const;
-  template <typename T>
-  T *data(Input input, const OrtValue *value) const;
-  template <typename T>
-  T *output(OrtKernelContext &context, size_t index, std::initializer_list<int64_t> sides) const;
+  void describe(const OrtValue *value, Operand &operand) const;
+  void output(OrtKernelContext &context, size_t index, const Checked &checked, Operand &operand) const;
 
   const OrtApi &api_;
-  const bool gated_;
   const std::shared_ptr<Contexts> contexts_;
   std::string name_;
-  fedgate_layer layer_{};  // what the attributes and the constants say, without pointers
+  Request request_;  // the attributes, and the constants without their data
 };
 
 }  // namespace fedgate::onnx

@@ -46,10 +46,13 @@ void describe(Setting::Operator &op) {
   op.version = kApiVersion;
   op.GetName = [](const OrtCustomOp *op) { return own(op).gated ? "gated_conv2d" : "conv2d"; };
   op.GetExecutionProviderType = [](const OrtCustomOp *) -> const char * { return nullptr; };
-  op.GetInputTypeCount = [](const OrtCustomOp *op) -> size_t { return own(op).gated ? kGatedInputs : kPlainInputs; };
-  op.GetInputType = [](const OrtCustomOp *, size_t index) { return kInputs[index].type; };
+  op.GetInputTypeCount = [](const OrtCustomOp *op) -> size_t { return inputs(own(op).gated); };
+  op.GetInputType = [](const OrtCustomOp *, size_t index) {
+    const Type type = type_of(Name(index));
+    return type == Type::kFloat32 ? kFloat32 : type == Type::kInt32 ? kInt32 : kUint8;
+  };
   op.GetInputCharacteristic = [](const OrtCustomOp *, size_t index) {
-    return kInputs[index].optional ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
+    return optional(Name(index)) ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
   };
   op.GetInputMemoryType = [](const OrtCustomOp *, size_t) { return OrtMemTypeDefault; };
   op.GetOutputTypeCount = [](const OrtCustomOp *op) -> size_t { return own(op).gated ? 2 : 1; };

@@ -19,7 +19,18 @@ from fedgate.device_runtime.kernels.build import find
 from fedgate.device_runtime.kernels.library import KernelLibrary
 
 # Of all that Bionic has since Android 8 (API 26).
-BIONIC = {"free", "memcpy", "memset", "memmove", "posix_memalign", "strcat", "strcmp", "strlen"}
+BIONIC = {
+    "free",
+    "memcpy",
+    "memset",
+    "memmove",
+    "posix_memalign",
+    "snprintf",
+    "strcat",
+    "strcmp",
+    "strlen",
+    "vsnprintf",
+}
 # What the README asks of a build of ExecuTorch: these names in its linker script.
 EXPORTED = r"_ZN10executorch7runtime|_ZNK?10executorch9extension10threadpool"
 LOAD = """

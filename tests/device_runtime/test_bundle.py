@@ -7,6 +7,7 @@ import pytest
 import tiny_bundle
 
 from fedgate.device_runtime.bundle import load_bundle, write_bundle
+from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.device_runtime.records import REFERENCE_META, SALIENCE_META
 from fedgate.device_runtime.tensors import pack, read_tensors
@@ -34,13 +35,66 @@ def test_a_longer_or_missing_file_is_refused(copy):
         load_bundle(copy)
 
 
-def test_a_link_out_of_the_bundle_is_refused(copy, tmp_path):
-    program = copy / "litert-dense.tflite"
-    (tmp_path / "elsewhere").write_bytes(program.read_bytes())
-    program.unlink()
-    program.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(FedgateError, match="outside the bundle"):
+@pytest.mark.parametrize("name", ["litert-dense.tflite", "reference.safetensors", "manifest.json"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_link_is_refused_wherever_it_leads(copy, tmp_path, name, inside):
+    target = (copy if inside else tmp_path) / "elsewhere"
+    (copy / name).rename(target)
+    (copy / name).symlink_to(target)
+    with pytest.raises(FedgateError, match="is refused: it is a link"):
         load_bundle(copy)
+
+
+@pytest.mark.parametrize("name", ["litert-dense.tflite", "manifest.json"])
+def test_what_is_no_file_is_refused_and_not_waited_for(copy, name):
+    (copy / name).unlink()
+    os.mkfifo(copy / name)
+    with pytest.raises(FedgateError, match="no regular file"):
+        load_bundle(copy)
+    (copy / name).unlink()
+    (copy / name).mkdir()
+    with pytest.raises(FedgateError, match=r"Is a directory|no regular file"):
+        load_bundle(copy)
+
+
+def test_a_file_that_is_longer_than_any_program_is_not_read(copy):
+    program = copy / "litert-dense.tflite"
+    os.truncate(program, 2**40)  # sparse
+    with pytest.raises(FedgateError, match="is larger than 2147483647 bytes"):
+        load_bundle(copy)
+
+
+@pytest.mark.parametrize("engine", ["executorch", "litert", "onnx"])
+def test_a_program_that_was_swapped_after_the_loading_is_not_run(copy, engine):
+    loaded = load_bundle(copy)
+    (program,) = (p for p in loaded.manifest.programs if p.engine == engine and p.role == "dense")
+    (other,) = (p for p in loaded.manifest.programs if p.engine == engine and p.role == "masked")
+    loaded.file(program.file).write_bytes(loaded.read(other.file))
+    with pytest.raises(FedgateError, match="was changed after it was written"):
+        load_program(loaded, program)
+    loaded.file(program.file).unlink()
+    loaded.file(program.file).symlink_to(loaded.file(other.file))
+    with pytest.raises(FedgateError, match="is a link"):
+        load_program(loaded, program)
+
+
+@pytest.mark.parametrize("name", ["reference", "salience"])
+def test_records_that_were_swapped_after_the_loading_are_not_read(copy, name):
+    loaded = load_bundle(copy)
+    loaded.file(f"{name}.safetensors").write_bytes(b"")
+    with pytest.raises(FedgateError, match="was changed after it was written"):
+        getattr(loaded, name)()
+
+
+def test_a_program_in_memory_does_not_see_its_file_change(copy):
+    loaded = load_bundle(copy)
+    image = loaded.reference().image[:1]
+    for program in (p for p in loaded.manifest.programs if p.role == "dense"):
+        running = load_program(loaded, program)
+        want = running.run(image)[0]
+        with open(loaded.file(program.file), "r+b") as file:
+            file.truncate(16)
+        assert np.array_equal(running.run(image)[0], want)
 
 
 def test_what_is_no_bundle_is_refused(tmp_path):

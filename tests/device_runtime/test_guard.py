@@ -99,7 +99,7 @@ def test_a_runtime_that_lacks_an_operator(bundle, changed, engine):
 
 # In another process, since each fork of this one, which holds torch, would take longer than the program that it tries.
 FUZZ = """
-import gc, json, os, sys
+import gc, hashlib, json, os, sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
@@ -110,7 +110,7 @@ from fedgate.device_runtime.engines import import_runtime
 from fedgate.device_runtime.verify import verify_program
 
 bundle, folder, engine = load_bundle(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
-here, reference = Bundle(folder, bundle.manifest), bundle.reference()
+reference = bundle.reference()
 programs = [p for p in bundle.manifest.programs if p.engine == engine and p.role in ("masked", "dense")]
 import_runtime(engine)
 gc.freeze()
@@ -128,7 +128,9 @@ for number in range(int(sys.argv[4])):
         wrong = damaged_programs.wrong_bytes(data, draw)
     else:
         wrong = damaged_programs.wrong_structure(engine, data, draw)
-    program = replace(program, file=f"{number}-{program.file}")
+    digest = hashlib.sha256(wrong).hexdigest()
+    program = replace(program, file=f"{number}-{program.file}", sha256=digest, bytes=len(wrong))
+    here = Bundle(folder, replace(bundle.manifest, programs=(program,)))
     here.file(program.file).write_bytes(wrong)
     guard_probe.attempt = first_attempt
     reason = guard_probe.in_a_fork(here, program, reference.image[:1], 60)

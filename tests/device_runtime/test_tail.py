@@ -127,7 +127,7 @@ def test_any_value_anywhere_gives_a_manifest_or_our_error(path, value):
 def read(blob, folder):
     path = folder / "tail.safetensors"
     path.write_bytes(blob)
-    return load_tail(path, manifest())
+    return load_tail(path.read_bytes(), path, manifest())
 
 
 def test_a_tail_file_is_read_as_it_was_written(tmp_path):
