@@ -254,7 +254,7 @@ def change_mask(call, rng):
     if mask is None or not mask.size:
         return None
     call.inputs["in_open"] = mask = mask.copy()
-    mask.reshape(-1)[rng.integers(mask.size)] = rng.choice([0, 1, 2, 127, 255])
+    mask.reshape(-1)[rng.integers(mask.size)] = rng.choice([0, 1, 2, 127, 255]).astype(mask.dtype)
     return "another value in in_open"
 
 

@@ -71,9 +71,8 @@ def run(call) -> bool:
     for trick, argument in call.tricks.items():
         if len(stack) >= len(names):  # else it is cut off, and nothing more is wanted
             stack = APPLY[trick](stack, names, argument)
-    for value in stack:
-        if value.within >= len(stack):  # what it lay in was cut off
-            value.kind = NONE
+    if any(value.within >= len(stack) for value in stack):  # what it lay in was cut off
+        stack = stack[:_MEANINGLESS]
     operator = b"fedgate::gated_conv2d.out" if call.gated else b"fedgate::conv2d.out"
     error = _driver.call_operator(operator, (Value * len(stack))(*stack), len(stack))
     assert error >= 0, "the registry has no such operator"
@@ -158,7 +157,7 @@ DECLARES = True  # a program says of what shape outputs are
 TRICKS = (no_memory, no_memory, overlap, other_order, other_kind, other_count, misaligned)
 
 
-_MEANINGLESS = 3  # values of a stack where another change has left a trick nothing to do: as unlawful as it
+_MEANINGLESS = 0  # values of a stack where another change has left a trick nothing to do: as unlawful as it
 
 
 def _apply_no_memory(stack, names, name):

@@ -41,8 +41,9 @@ def sanitized():
         "HOSTILE_EXECUTORCH": str(folder / "driver.so"),
         # libstdc++ too, or the sanitizer does not find what throws exceptions
         "LD_PRELOAD": " ".join(runtime),
-        # the interpreter and the runtimes leave memory behind; a lack of memory is refused, not fatal
-        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+        # the interpreter and the runtimes leave memory behind; a lack of memory is refused, not fatal; and the stack
+        # of each allocation would take longer than all else
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:malloc_context_size=2:quarantine_size_mb=32",
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "OMP_NUM_THREADS": "1",
     }
