@@ -12,7 +12,8 @@ import json
 import os
 import sys
 
-from hostile import draw_call, lawful
+from hostile import lawful
+from hostile_draw import draw_call
 
 
 def main(engine, first, count, progress) -> None:
