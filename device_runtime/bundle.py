@@ -1,5 +1,6 @@
 """A bundle: a folder NAME.fedgate/ with manifest.json, programs, salience.safetensors and reference.safetensors."""
 
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
