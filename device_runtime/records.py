@@ -3,7 +3,9 @@
 reference.safetensors: "image" float32 (n, C, H, W), already normalised; for a gated network by level i
 "masked/i/logits" float32 (n, classes), "masked/i/open" uint8 (n, sum of C_out) and "masked/i/gate" float32
 (n, sum of C_out), the gates' values after ReLU, from an eager run in float64; "static/i/logits" and "dense/logits"
-where such programs exist. Metadata: {"format": "fedgate-reference", "version": 1}.
+where such programs exist. In bundles that train: "labelled/image" uint8 (m, C, H, W) and "labelled/label" int64 (m,),
+test images by which a device may see what its training does to classes that it has no images of. Metadata: {"format":
+"fedgate-reference", "version": 1}.
 
 salience.safetensors, by scope ("global", "client-0", ..., "calibrated"): "SCOPE/opened/LAYER" int64 (levels, C_out),
 "SCOPE/strength/LAYER" float64 (levels, C_out), "SCOPE/samples" int64 (levels,). Metadata: {"format":
@@ -22,14 +24,20 @@ from .tensors import unpack
 
 REFERENCE_META = {"format": "fedgate-reference", "version": 1}
 SALIENCE_META = {"format": "fedgate-salience", "version": 1}
+LABELLED = ("labelled/image", "labelled/label")
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Inputs float32 (n, C, H, W), and outputs by the names above; `gate` values are never negative."""
+    """Inputs float32 (n, C, H, W), and outputs by the names above; `gate` values are never negative.
+
+    labelled, labels: uint8 (m, C, H, W) and int64 (m,), or None in bundles without them.
+    """
 
     image: np.ndarray
     outputs: dict[str, np.ndarray]
+    labelled: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
     def logits(self, role: str, level: int | None) -> np.ndarray:
         """The logits (n, classes) that a program of this role must return at this level."""
@@ -85,7 +93,21 @@ def load_reference(data: bytes, path: Path, manifest: Manifest) -> Reference:
             raise FedgateError(f"{path}: '{name}' must hold only 0 and 1")
         if name.endswith("/gate") and tensors[name].min(initial=0) < 0:
             raise FedgateError(f"{path}: '{name}' must not be negative")
-    return Reference(image, tensors)
+    return Reference(image, tensors, *_labelled(path, tensors, manifest))
+
+
+def _labelled(path, tensors, manifest):
+    images, labels = (tensors.pop(name, None) for name in LABELLED)
+    if images is None and labels is None:
+        return None, None
+    for name, tensor in zip(LABELLED, (images, labels), strict=True):
+        if tensor is None or tensor.ndim == 0:
+            raise FedgateError(f"{path} has no '{name}'")
+    _check(path, LABELLED[0], images, np.uint8, (len(images), *manifest.shape[1:]))
+    _check(path, LABELLED[1], labels, np.int64, (len(images),))
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(manifest.labels):
+        raise FedgateError(f"{path}: '{LABELLED[1]}' must be below {len(manifest.labels)}, the number of classes")
+    return images, labels
 
 
 def load_salience(data: bytes, path: Path, manifest: Manifest) -> dict[str, Salience]:

@@ -191,7 +191,7 @@ def build_bundle(
                 files[program["file"]] = lower(plan.network, engine, network.shape, plan.takes_level)
                 entries.append((plan, program))
     expected = expected_outputs(reference, dense_reference, plans, images)
-    tensors = {name: value[:REFERENCE_IMAGES] for name, value in expected.items()}
+    tensors = {name: value[:REFERENCE_IMAGES] for name, value in expected.items()} | (tail.labelled() if tail else {})
     files["reference.safetensors"] = pack({"image": images[:REFERENCE_IMAGES], **tensors}, REFERENCE_META)
     tails = []
     if tail is not None:

@@ -4,14 +4,19 @@ import contextlib
 import dataclasses
 import functools
 
+import numpy as np
+
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.manifest import TAIL_FILE
 from fedgate.device_runtime.ports import TAIL_ROLES
+from fedgate.device_runtime.records import LABELLED
 from fedgate.device_runtime.tail import pack_tail
 
 from .check_tail import compare_inference, compare_training
 from .trainable import check_engines, plan_tail_programs
 from .training_module import training_module
+
+LABELLED_IMAGES = 64  # at most, and of one class at most an eighth of it
 
 
 class TailPrograms:
@@ -23,6 +28,14 @@ class TailPrograms:
     def fields(self):
         """The manifest's "tail"."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self.part.info).items()}
+
+    def labelled(self):
+        """Test images with their labels, for the bundle's reference file: of each class the same number, or all."""
+        labels = self.data.test_labels.numpy()
+        each = max(1, min(LABELLED_IMAGES // len(self.data.labels), LABELLED_IMAGES // 8))
+        own = [np.flatnonzero(labels == one)[:each] for one in range(len(self.data.labels))]
+        chosen = np.concatenate(own)[:LABELLED_IMAGES]
+        return dict(zip(LABELLED, (self.data.test_images.numpy()[chosen], labels[chosen]), strict=True))
 
     def make(self, engines, kernel, console, left_out):
         """(manifest entries, files by name); kernel: whether `skip` programs are made.

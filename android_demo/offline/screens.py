@@ -65,7 +65,9 @@ def filled(shown: dict, manifest) -> dict:
         "bench": shared
         | {"level": level, "threads": "1", "chart": bench["chart"], "rows": bench["rows"], "phone": bench["phone"]}
         | {"warnings": " ".join(bench["warnings"])},
-        "tune": shared | {"data": "photos", "chart": tune["chart"], "rows": tune["rows"]},
+        "tune": shared
+        | {"data": "photos", "chart": tune["chart"], "rows": tune["rows"]}
+        | {"notes": " ".join(tune["notes"]) or False},
     }
 
 

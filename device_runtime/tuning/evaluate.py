@@ -1,17 +1,18 @@
 """What a tail says of features: logits, and how good they are."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ..engines import LoadedProgram
-from .features import Features
 
 
-def tail_logits(program: LoadedProgram, parameters: dict, features: Features, rows, level: int) -> np.ndarray:
-    """Logits float32 (k, classes) of some rows, by a program of role `tail`."""
+def tail_logits(program: LoadedProgram, parameters: dict, features: Iterable[np.ndarray], level: int) -> np.ndarray:
+    """Logits float32 (k, classes) by a program of role `tail`. features: k times float32 (1, ...)."""
     values = parameters | {"level": np.array([level], np.int32)}
     found = []
-    for row in rows:
-        values["features"] = features.take([row])[0]
+    for one in features:
+        values["features"] = one
         found.append(program.call(values)["logits"])
     return np.concatenate(found)
 

@@ -13,9 +13,11 @@ from ..errors import FedgateError, UsageError
 from ..load_probe import peak_rss_mb
 from ..ports import parameters
 from ..storage import write_file
+from .absent import logit_rows, missing_classes, reference_set
 from .evaluate import held_out
 from .examples import Examples, load_examples
 from .features import DONE
+from .notes import notes
 from .personal import Personal, write_personal
 from .plan import TailPlan
 from .programs import load_tail_programs
@@ -82,6 +84,10 @@ def finetune(
         chosen, held = split(examples, features.done == DONE, validation, plan.seed)
         names = [port.name for port in parameters(programs.train.program)]
         start = initial_state(start_parameters(tail, tail.tensors, names), tail_channels(bundle))
+        absent = missing_classes(examples.labels, chosen, len(bundle.manifest.labels))
+        unseen = missing_classes(examples.labels, held, len(bundle.manifest.labels))
+        reference = reference_set(bundle, programs, start.parameters, unseen, plan.level)
+        known = reference and reference.scores(programs, start.parameters, plan.level)
         key = asdict(plan) | {
             "bundle": bundle.manifest.digest,
             "program": programs.train.program.sha256,
@@ -92,8 +98,11 @@ def finetune(
             "patience": patience,
             "client": client,
         }
-        learnt = TrainingSet(features, examples.labels, chosen)
-        done = run_training(programs, learnt, held, plan, start, patience, out / WORK, key, progress=watcher.training)
+        still = logit_rows(bundle.manifest, start.parameters, absent)
+        learnt = TrainingSet(features, examples.labels, chosen, still)
+        done = run_training(
+            programs, learnt, held, plan, reference, start, patience, out / WORK, key, progress=watcher.training
+        )
         base = {name: tail.tensors[name] for name in tail.spec.parameters}
         blob, _ = encode_tail_update(bundle, tail.spec, base, done.best, plan, client, len(chosen), {})
         before, after = done.before, done.epochs[done.best_epoch() - 1]
@@ -109,6 +118,16 @@ def finetune(
             "left_out": list(examples.left_out),
             "before": before and before["accuracy"],
             "after": after["validation_accuracy"],
+            "absent": [bundle.manifest.labels[i] for i in absent],
+            "unseen": [bundle.manifest.labels[i] for i in unseen],
+            "reference": reference
+            and {
+                "images": len(reference.labels),
+                "classes": reference.classes,
+                "labelled": reference.labelled,
+                "before": known["accuracy"],
+                "after": after["reference_accuracy"],
+            },
             "best_epoch": done.best_epoch(),
             "epochs": list(done.epochs),
             "steps": done.best.steps,
@@ -119,6 +138,7 @@ def finetune(
             "personal": str(out / PERSONAL),
             "update": str(out / update_name(client)),
         }
+    result["notes"] = notes(result, bundle.manifest.labels)
     write_file(out / update_name(client), blob)
     personal = Personal(
         base | done.best.parameters,

@@ -40,11 +40,14 @@ class RichWatcher(Watcher):
 
 def print_result(result: dict) -> None:
     out = console()
-    made = table("epoch", "loss", "accuracy", "held-out loss", "held-out accuracy", right=4)
+    others = ("others' loss", "others' accuracy") if result["reference"] else ()
+    made = table("epoch", "loss", "accuracy", "held-out loss", "held-out accuracy", *others, right=4 + len(others))
     for row in result["epochs"]:
         held = ("", "")
         if row["validation_loss"] is not None:
             held = f"{row['validation_loss']:.3f}", f"{row['validation_accuracy']:.1%}"
+        if others:
+            held += f"{row['reference_loss']:.3f}", f"{row['reference_accuracy']:.1%}"
         mark = " *" if row["epoch"] == result["best_epoch"] else ""
         made.add_row(f"{row['epoch']}{mark}", f"{row['loss']:.3f}", f"{row['accuracy']:.1%}", *held)
     out.print(made)
@@ -57,6 +60,8 @@ def print_result(result: dict) -> None:
             f"accuracy on {result['validation_examples']} held-out images: "
             f"{result['before']:.1%} before, {result['after']:.1%} after (epoch {result['best_epoch']})"
         )
+    for note in result["notes"]:
+        out.print(note, soft_wrap=True)
     out.print(
         f"{result['engine']}, {result['trainable']}, density {result['density']:g}: {result['examples']} images, "
         f"{result['steps']} steps of {result['step_ms']:.1f} ms, peak memory {result['peak_rss_mb']:.0f} MB, "

@@ -1,7 +1,7 @@
 """SGD on a tail by its train program: batches in a seeded order, over features that the trunk left."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,11 +16,15 @@ from .state import TailState, new_epoch
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Rows of `features` and their labels, int64, one for each row of the file. chosen: the rows to train on."""
+    """Rows of `features` and their labels, int64, one for each row of the file. chosen: the rows to train on.
+
+    still: by name of a parameter the rows of it, and of its momentum, that no step moves.
+    """
 
     features: Features
     labels: np.ndarray
     chosen: np.ndarray
+    still: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def batches(chosen: np.ndarray, size: int, seed: int, epoch: int) -> list[np.ndarray]:
@@ -76,8 +80,8 @@ def step(program: LoadedProgram, examples: TrainingSet, rows, plan: TailPlan, st
     strength = np.concatenate([np.zeros(trunk.shape[1]), results.get("strength", nothing).astype(np.float64)])
     return replace(
         state,
-        parameters={name: results[name] for name in state.parameters},
-        momentum={name: results[MOMENTUM + name] for name in state.momentum},
+        parameters={n: _but(results[n], value, examples.still.get(n)) for n, value in state.parameters.items()},
+        momentum={n: _but(results[MOMENTUM + n], value, examples.still.get(n)) for n, value in state.momentum.items()},
         touched=state.touched | (opened > 0),
         opened=state.opened + opened,
         strength=state.strength + strength,
@@ -86,6 +90,13 @@ def step(program: LoadedProgram, examples: TrainingSet, rows, plan: TailPlan, st
         steps=state.steps + 1,
         samples=state.samples + count,
     )
+
+
+def _but(after: np.ndarray, before: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+    """A parameter after a step, with some rows as they were before it."""
+    if rows is not None:
+        after[rows] = before[rows]
+    return after
 
 
 def _filled(rows: np.ndarray, size: int) -> np.ndarray:

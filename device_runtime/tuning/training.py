@@ -10,6 +10,7 @@ import numpy as np
 from ..checks import canonical_json
 from ..errors import UsageError
 from ..tensors import read_tensors, write_tensors
+from .absent import ReferenceSet
 from .evaluate import scores, tail_logits
 from .plan import TailPlan
 from .programs import TailPrograms
@@ -22,9 +23,10 @@ SAVE_SECONDS = 20.0  # of training that a killed process may lose
 
 @dataclass(frozen=True)
 class Progress:
-    """A training so far. best: the state after the epoch with the lowest validation loss, or the last one.
+    """A training so far. best: the state after the epoch with the lowest loss that it is judged by, or the last one.
 
-    epochs: a row each: epoch (from 1), loss, accuracy, and validation_loss and validation_accuracy or None.
+    epochs: a row each: epoch (from 1), loss, accuracy, and validation_loss and validation_accuracy or None; with
+    reference images reference_loss and reference_accuracy; where both judge, judged_loss.
     """
 
     state: TailState
@@ -39,7 +41,7 @@ class Progress:
             return None
         if self.epochs[-1]["validation_loss"] is None:
             return len(self.epochs)
-        return int(np.argmin([row["validation_loss"] for row in self.epochs])) + 1
+        return int(np.argmin([row.get("judged_loss", row["validation_loss"]) for row in self.epochs])) + 1
 
     def done(self, plan: TailPlan, patience: int | None) -> bool:
         stalled = patience is not None and len(self.epochs) - (self.best_epoch() or 0) >= patience
@@ -51,26 +53,41 @@ def run_training(
     examples: TrainingSet,
     validation: np.ndarray,
     plan: TailPlan,
+    reference: ReferenceSet | None,
     start: TailState,
     patience: int | None,
     folder: Path,
     key: dict,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Train until the plan's epochs are over, or `patience` epochs brought no lower validation loss.
+    """Train until the plan's epochs are over, or `patience` epochs brought no lower loss.
 
-    validation: rows to judge by, none without. start: the untrained tail. key: a JSON object that says all that the
-    result depends on; what `folder` holds of the same key is continued, and of another refused. progress: called after
-    each step and each epoch.
+    validation: rows to judge by, none without. reference: images of classes that `validation` lacks. An epoch is judged
+    by the loss on `validation`; where that has one class alone, and some have no images to train on, by the mean of
+    this and the loss on `reference`, for the former falls while the others are unlearned. start: the untrained tail.
+    key: a JSON object that says all that the result depends on; what `folder` holds of the same key is continued, and
+    of another refused. progress: called after each step and each epoch.
     """
     now = _saved(folder, key) or Progress(start, start)
+    one_class = len(np.unique(examples.labels[validation])) == 1
     patience = patience if len(validation) else None
 
     def judge(parameters):
         if not len(validation):
             return None
-        logits = tail_logits(programs.tail, parameters, examples.features, validation, plan.level)
+        features = (examples.features.take([row])[0] for row in validation)
+        logits = tail_logits(programs.tail, parameters, features, plan.level)
         return scores(logits, examples.labels[validation])
+
+    def judge_others(parameters, judged):
+        """What an epoch's row has of the reference images."""
+        if reference is None:
+            return {}
+        others = reference.scores(programs, parameters, plan.level)
+        found = {"reference_loss": others["loss"], "reference_accuracy": others["accuracy"]}
+        if one_class and examples.still:
+            found["judged_loss"] = (judged["loss"] + others["loss"]) / 2
+        return found
 
     if len(validation) and now.before is None:
         now = replace(now, before=judge(start.parameters))
@@ -81,7 +98,8 @@ def run_training(
             for state in train(programs.train, examples, plan, now.state):
                 now = replace(now, state=state, seconds=now.seconds + time.perf_counter() - started)
                 if state.batch == 0:
-                    now = _after_epoch(now, judge(state.parameters))
+                    judged = judge(state.parameters)
+                    now = _after_epoch(now, judged, judge_others(state.parameters, judged))
                 if time.monotonic() - saved > SAVE_SECONDS:
                     _save(folder, key, now)
                     saved = time.monotonic()
@@ -92,14 +110,14 @@ def run_training(
     return now
 
 
-def _after_epoch(now: Progress, judged: dict | None) -> Progress:
+def _after_epoch(now: Progress, judged: dict | None, others: dict) -> Progress:
     row = {
         "epoch": now.state.epoch,
         "loss": now.state.loss,
         "accuracy": now.state.accuracy,
         "validation_loss": judged and judged["loss"],
         "validation_accuracy": judged and judged["accuracy"],
-    }
+    } | others
     now = replace(now, epochs=(*now.epochs, row))
     return replace(now, best=now.state) if now.best_epoch() == len(now.epochs) else now
 

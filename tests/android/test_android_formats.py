@@ -144,6 +144,8 @@ def test_damaged_records_are_refused(ask, bundle, tmp_path):
         ("reference", {"masked/0/gate": -1 - reference[0]["masked/0/gate"]}, "must not be negative"),
         ("reference", {"image": reference[0]["image"] * np.float32(np.nan)}, "not finite"),
         ("reference", {"masked/1/logits": reference[0]["masked/1/logits"][:, :3]}, "'masked/1/logits' is float32"),
+        ("reference", {"labelled/label": reference[0]["labelled/label"] + 9}, "must be below 10"),
+        ("reference", {"labelled/image": reference[0]["labelled/image"][1:]}, "'labelled/label' is int64"),
         (
             "salience",
             {f"global/opened/{layer}": salience[0][f"global/opened/{layer}"] + 10**6},

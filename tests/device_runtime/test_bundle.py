@@ -9,8 +9,8 @@ import tiny_bundle
 from fedgate.device_runtime.bundle import load_bundle, write_bundle
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.errors import FedgateError, UsageError
-from fedgate.device_runtime.records import REFERENCE_META, SALIENCE_META
-from fedgate.device_runtime.tensors import pack, read_tensors
+from fedgate.device_runtime.records import LABELLED, REFERENCE_META, SALIENCE_META, load_reference
+from fedgate.device_runtime.tensors import pack, read_tensors, write_tensors
 
 
 def test_one_changed_byte_in_any_file_is_refused(copy):
@@ -146,7 +146,7 @@ def test_a_failed_write_leaves_nothing_new(bundle, tmp_path):
     assert load_bundle(target).manifest.model == "tiny"
 
 
-def test_records_are_checked(bundle, changed):
+def test_records_are_checked(bundle, changed, tmp_path):
     reference, _ = read_tensors(bundle.file("reference.safetensors"))
     salience, _ = read_tensors(bundle.file("salience.safetensors"))
     wrong = [
@@ -159,6 +159,22 @@ def test_records_are_checked(bundle, changed):
     ]
     for reason, name, value in wrong:
         tensors = {key: item for key, item in {**reference, name: value}.items() if item is not None}
+        with pytest.raises(FedgateError, match=reason):
+            changed(files={"reference.safetensors": pack(tensors, REFERENCE_META)})
+    labelled = dict(zip(LABELLED, (np.zeros((2, 3, 8, 8), np.uint8), np.array([0, 4])), strict=True))
+    place = tmp_path / "reference.safetensors"
+    write_tensors(place, reference | labelled, REFERENCE_META)
+    whole = load_reference(place, bundle.manifest)
+    assert whole.labels.tolist() == [0, 4] and whole.labelled.shape == (2, 3, 8, 8)
+    for reason, change in (
+        ("has no 'labelled/image'", {"labelled/image": None}),
+        ("has no 'labelled/label'", {"labelled/label": None}),
+        ("not uint8", {"labelled/image": labelled["labelled/image"][:, :1]}),
+        ("not int64", {"labelled/label": np.array([0])}),
+        ("must be below 5", {"labelled/label": np.array([0, 5])}),
+        ("must be below 5", {"labelled/label": np.array([-1, 0])}),
+    ):
+        tensors = {key: item for key, item in (reference | labelled | change).items() if item is not None}
         with pytest.raises(FedgateError, match=reason):
             changed(files={"reference.safetensors": pack(tensors, REFERENCE_META)})
     wrong = [

@@ -21,10 +21,12 @@ from processes import fedgate
 from fedgate.device_runtime.bundle import load_bundle
 from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.device_runtime.tensors import pack, read_tensors, unpack
+from fedgate.device_runtime.tuning.absent import reference_set
 from fedgate.device_runtime.tuning.client import TailClient
 from fedgate.device_runtime.tuning.model import TunedModel, tuned_trunks
 from fedgate.device_runtime.tuning.personal import load_personal
 from fedgate.device_runtime.tuning.plan import TailPlan
+from fedgate.device_runtime.tuning.programs import load_tail_programs
 from fedgate.device_runtime.tuning.session import Watcher, finetune
 from fedgate.device_runtime.tuning.show import print_result
 from fedgate.device_runtime.tuning.steps import batches
@@ -102,7 +104,9 @@ def test_steps_equal_eager_training(world, tmp_path):
     network = eager(world).train()
     parameters = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=PLAN.lr, momentum=PLAN.momentum, weight_decay=PLAN.weight_decay)
-    moves = Moves(network, optimizer)
+    moves, head = Moves(network, optimizer), world.bundle.manifest.layers[-1].name
+    logits = [p for name, p in network.body.named_parameters() if name.startswith(head)]
+    absent, kept = np.setdiff1d(np.arange(10), world.labels), [p.detach().clone() for p in logits]
     images = normalise(torch.from_numpy(world.images), world.data.mean, world.data.std)
     for epoch in range(PLAN.epochs):
         for rows in batches(np.arange(COUNT), PLAN.batch_size, PLAN.seed, epoch):
@@ -113,6 +117,8 @@ def test_steps_equal_eager_training(world, tmp_path):
             torch.nn.utils.clip_grad_norm_(parameters, PLAN.clip_norm)
             optimizer.step()
             moves.after()
+            for p, own in zip(logits, kept, strict=True):  # a step reads no other row of it, nor of its momentum
+                p.data[absent] = own[absent]
     state, before = network.body.state_dict(), world.bundle.tail().tensors
     assert personal.steps == 3 * 4 and personal.examples == COUNT
     for name, value in personal.tensors.items():
@@ -405,3 +411,78 @@ def test_a_client_without_torch_takes_part_in_rounds(world, tmp_path):
         with pytest.raises(FedgateError, match="not a fedgate tensor file"):
             client.train(2, download[:100], held, plan, state)
     assert unpack(result.blob)[1]["base_hash"] != world.bundle.tail().spec.base_hash
+
+
+def one_class(world, tmp_path, name="2"):
+    """A folder with the images of one class, and an empty one of another."""
+    (tmp_path / "one" / "5").mkdir(parents=True)
+    shutil.copytree(world.top / "photos" / name, tmp_path / "one" / name)
+    return tmp_path / "one"
+
+
+def test_classes_without_images_keep_their_logits_parameters(world, tmp_path):
+    """Weight decay and momentum would move them too; the update says nothing of them, and the rest does move."""
+    out = tmp_path / "out"
+    result = finetune(world.bundle, one_class(world, tmp_path), out, PLAN, "litert", validation=0.25)
+    others = [label for label in world.bundle.manifest.labels if label != "2"]
+    assert result["absent"] == result["unseen"] == others
+    personal = load_personal(out / "personal.safetensors", world.bundle)
+    update = decode_update((out / "update-client-0.safetensors").read_bytes(), world.bundle.tail().spec)
+    head, before = world.bundle.manifest.layers[-1].name, world.bundle.tail().tensors
+    for name in (f"{head}.weight", f"{head}.bias"):
+        moved = (personal.tensors[name] != before[name]).reshape(10, -1).any(1)
+        assert np.flatnonzero(moved).tolist() == [2]
+        sent = update.values[name].reshape(10, -1)
+        kept = [np.isin(sent[row], before[name][row]).all() for row in range(10)]
+        assert all(kept[:2]) and all(kept[3:])
+
+
+def test_it_is_judged_on_the_bundles_images_of_the_others_too(world, tmp_path, capsys):
+    reference = world.bundle.reference()
+    assert np.bincount(reference.labels).tolist() == [6] * 10
+    wild = TailPlan(level=0, epochs=12, lr=0.2, seed=1)
+    data = one_class(world, tmp_path)
+    result = finetune(world.bundle, data, tmp_path / "last", wild, "litert", validation=0.25, patience=20)
+    both = [(row["validation_loss"] + row["reference_loss"]) / 2 for row in result["epochs"]]
+    assert [row["judged_loss"] for row in result["epochs"]] == pytest.approx(both)
+    assert result["best_epoch"] == int(np.argmin(both)) + 1
+    found = result["reference"]
+    assert (found["images"], found["classes"], found["labelled"]) == (54, 9, True)
+    personal = load_personal(tmp_path / "last" / "personal.safetensors", world.bundle)
+    images = normalise(torch.from_numpy(reference.labelled), world.data.mean, world.data.std)
+    with torch.no_grad():
+        for when, tensors in (("before", {}), ("after", personal.tensors)):
+            right = eager(world, tensors).eval()(images).argmax(1).numpy() == reference.labels
+            assert found[when] == pytest.approx(right[reference.labels != 2].mean(), abs=0.02)
+    print_result(result)
+    said = capsys.readouterr().out
+    assert "no images of 0, 1, 3, 4, 5, 6, 7, 8, 9: their logits' parameters stay" in said
+    assert "the held-out images are all of 2" in said
+    assert f"of the classes absent here (54 images): {found['before']:.1%} before, {found['after']:.1%} after" in said
+    assert ("warning: the training unlearned" in said) == (found["before"] - found["after"] > 0.1)
+
+
+def test_an_interrupted_one_without_some_classes_ends_with_the_same_bytes(world, tmp_path):
+    data = one_class(world, tmp_path)
+    finetune(world.bundle, data, tmp_path / "whole", PLAN, "litert")
+    for step in (1, 3):
+        with pytest.raises(KeyboardInterrupt):
+            finetune(world.bundle, data, tmp_path / "parts", PLAN, "litert", watcher=Interrupting(step=step))
+    finetune(world.bundle, data, tmp_path / "parts", PLAN, "litert")
+    assert outputs(tmp_path / "parts") == outputs(tmp_path / "whole")
+
+
+def test_an_older_bundle_judges_by_what_the_untuned_network_says(world, tmp_path):
+    older = SimpleNamespace(**vars(world.bundle.reference()) | {"labelled": None, "labels": None})
+    programs, start = load_tail_programs(world.bundle, "litert"), world.bundle.tail().tensors
+    names = world.bundle.tail().spec.parameters
+    found = reference_set(
+        SimpleNamespace(manifest=world.bundle.manifest, reference=lambda: older),
+        programs,
+        {name: start[name] for name in names},
+        np.arange(10),
+        0,
+    )
+    with torch.no_grad():
+        answers = eager(world).eval()(torch.from_numpy(older.image)).argmax(1).tolist()
+    assert found.labels.tolist() == answers and not found.labelled

@@ -102,6 +102,7 @@ object Screens {
         val chart = curves(lines, "epoch", WIDTH, 200f, 1f, 1f) { text, size -> 0.53f * size * text.length }
         return mapOf(
             "chart" to chart.map { told(it) },
+            "notes" to found["notes"],
             "rows" to listOf(
                 listOf("before", percent(found["before"] as Double)),
                 listOf("after", percent(found["after"] as Double)),

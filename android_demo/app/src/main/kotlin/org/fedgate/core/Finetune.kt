@@ -37,6 +37,11 @@ fun finetune(
             val (chosen, held) = heldOut(examples.labels, readable, plan.validation, plan.seed)
             val start = programs.trainer.parameters.mapValues { tail.tensors.getValue(it.key) }
             val state = TailState.initial(start, maskWidth(bundle.manifest.layers))
+            val classes = bundle.manifest.labels.size
+            val absent = missingClasses(examples.labels, chosen, classes)
+            val unseen = missingClasses(examples.labels, held, classes)
+            val reference = referenceSet(bundle, programs, start, unseen, plan.level)
+            val known = reference?.score(programs, start, plan.level)
             val key = plan.toJson() + mapOf(
                 "bundle" to bundle.manifest.digest,
                 "program" to programs.trainer.program.sha256,
@@ -44,15 +49,30 @@ fun finetune(
                 "data" to examples.digest,
                 "left_out" to bad.size,
             )
-            val set = TrainingSet(features, examples.labels, chosen, held)
+            val still = logitRows(bundle.manifest, programs.trainer.parameters, absent)
+            val set = TrainingSet(features, examples.labels, chosen, held, still)
             val clock = Clock(watcher)
             val judge = { parameters: Map<String, Tensor> ->
                 clock.pause()
-                val logits = held.map { programs.logits(parameters, features.features(intArrayOf(it), 1), plan.level) }
-                score(logits, held.map { examples.labels[it] }).also { clock.start() }
+                val own = if (held.isEmpty()) null else {
+                    score(
+                        held.map { programs.logits(parameters, features.features(intArrayOf(it), 1), plan.level) },
+                        held.map { examples.labels[it] },
+                    )
+                }
+                val others = reference?.score(programs, parameters, plan.level)
+                // the loss on one class alone falls while the others are unlearned
+                Judged(own, others, absent.isNotEmpty() && unseen.size == classes - 1).also { clock.start() }
             }
             val done = runTraining(programs.trainer, set, batch, plan, state, work, key, clock, cancelled, judge)
+            val after = done.epochs[done.bestEpoch()!! - 1]["reference_accuracy"] as Double?
+            val others = reference?.let { Others(it, known!!.accuracy, after!!) }
+            fun named(some: List<Int>) = some.map { bundle.manifest.labels[it] }
             return write(bundle, tail, programs, plan, out, done, chosen.size, held.size) + mapOf(
+                "absent" to named(absent),
+                "unseen" to named(unseen),
+                "reference" to others?.toJson(),
+                "notes" to notes(bundle.manifest, absent, unseen, others),
                 "unreadable" to bad,
                 "left_out" to examples.leftOut,
                 "step_ms" to clock.milliseconds(),

@@ -2,9 +2,26 @@ package org.fedgate.core
 
 import java.io.File
 
-/** Inputs float32 (n, C, H, W), normalised, and what programs must return for them; see device_runtime/records.py. */
-class Reference(val image: Tensor, private val outputs: Map<String, Tensor>) {
+private const val LABELLED_IMAGE = "labelled/image"
+private const val LABELLED_LABEL = "labelled/label"
+
+/**
+ * Inputs float32 (n, C, H, W), normalised, and what programs must return for them; see device_runtime/records.py.
+ *
+ * labelled: other images, uint8 (m, C, H, W), and labels, the class of each; null in bundles without them.
+ */
+class Reference(
+    val image: Tensor, private val outputs: Map<String, Tensor>, private val labelled: Tensor?, val labels: List<Int>?,
+) {
     val count: Int get() = image.shape[0]
+
+    /** One labelled image, uint8 (H, W, C). */
+    fun pixels(index: Int): ByteArray {
+        val (_, channels, height, width) = labelled!!.shape
+        val plane = height * width
+        val from = index * channels * plane
+        return ByteArray(channels * plane) { labelled.bytes[from + it % channels * plane + it / channels] }
+    }
 
     /** One input, float32 (1, C, H, W). */
     fun input(index: Int): Tensor {
@@ -67,7 +84,24 @@ fun loadReference(file: File, manifest: Manifest): Reference {
             throw FedgateException("$file: '${printable(name)}' must not be negative")
         }
     }
-    return Reference(image, tensors - "image")
+    val labels = checkLabelled(file, tensors, manifest)
+    return Reference(image, tensors - "image", tensors[LABELLED_IMAGE], labels)
+}
+
+/** The classes of the labelled images, or null where there are none. */
+private fun checkLabelled(file: File, tensors: Map<String, Tensor>, manifest: Manifest): List<Int>? {
+    if (LABELLED_IMAGE !in tensors && LABELLED_LABEL !in tensors) return null
+    val (images, labels) = listOf(LABELLED_IMAGE, LABELLED_LABEL).map { name ->
+        tensors[name]?.takeIf { it.shape.isNotEmpty() } ?: throw FedgateException("$file has no '$name'")
+    }
+    val count = images.shape[0]
+    checkTensor(file, LABELLED_IMAGE, images, DType.U8, listOf(count) + manifest.shape.drop(1))
+    checkTensor(file, LABELLED_LABEL, labels, DType.I64, listOf(count))
+    val classes = manifest.labels.size
+    if (labels.longs.any { it !in 0 until classes }) {
+        throw FedgateException("$file: '$LABELLED_LABEL' must be below $classes, the number of classes")
+    }
+    return labels.longs.map { it.toInt() }
 }
 
 /** Reads and checks a salience file: the record of every scope in it. Throws [FedgateException]. */

@@ -29,24 +29,27 @@ abstract class Trainer(val program: Program) : Closeable {
     /** Examples that a step takes. */
     val batchSize: Int = program.inputs.first { it.name == "labels" }.shape[0]
 
-    /** One step; the arrays given are left as they are. Throws [FedgateException] when the runtime fails. */
-    abstract fun step(parameters: Tensors, momentum: Tensors, batch: Batch, numbers: Numbers): Step
+    /**
+     * One step; the arrays given are left as they are. still: by name of a parameter the rows of it, and of its
+     * momentum, that do not move. Throws [FedgateException] when the runtime fails.
+     */
+    abstract fun step(
+        parameters: Tensors, momentum: Tensors, batch: Batch, numbers: Numbers, still: Map<String, List<Int>>,
+    ): Step
 }
 
-/** The tail after one more step, on some rows of [features]. Throws [FedgateException] when the loss is no number. */
-fun trainStep(
-    trainer: Trainer, features: Features, labels: IntArray, rows: IntArray, plan: TunePlan, state: TailState,
-): TailState {
+/** The tail after one more step, on some rows of [set]. Throws [FedgateException] when the loss is no number. */
+fun trainStep(trainer: Trainer, set: TrainingSet, rows: IntArray, plan: TunePlan, state: TailState): TailState {
     val size = trainer.batchSize
     val batch = Batch(
-        features.features(rows, size),
-        features.open(rows, size),
-        IntArray(size) { if (it < rows.size) labels[rows[it]] else 0 },
+        set.features.features(rows, size),
+        set.features.open(rows, size),
+        IntArray(size) { if (it < rows.size) set.labels[rows[it]] else 0 },
         FloatArray(size) { if (it < rows.size) 1f else 0f },
     )
     val lr = plan.lr * Math.pow(plan.lrDecay, state.epoch.toDouble())
     val numbers = Numbers(plan.level, lr, plan.momentum, plan.weightDecay, plan.clipNorm)
-    val step = trainer.step(state.parameters, state.momentum, batch, numbers)
+    val step = trainer.step(state.parameters, state.momentum, batch, numbers, set.still)
     if (!step.loss.isFinite()) {
         throw FedgateException("the training diverged in step ${state.steps + 1}: its loss is ${step.loss}; lower --lr")
     }

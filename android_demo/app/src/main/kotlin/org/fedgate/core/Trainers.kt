@@ -20,9 +20,11 @@ private fun inputs(program: Program, momentum: Tensors, batch: Batch, numbers: N
     return given
 }
 
-private fun step(found: Map<String, Tensor>, parameters: Map<String, Tensor>) = Step(
+private fun step(
+    found: Map<String, Tensor>, parameters: Tensors, momentum: Tensors, still: Map<String, List<Int>>,
+) = Step(
     parameters,
-    parameters.mapValues { found.getValue(MOMENTUM + it.key) },
+    momentum.mapValues { (name, before) -> but(found.getValue(MOMENTUM + name), before, still[name]) },
     found.getValue("loss").floats[0].toDouble(),
     found.getValue("correct").floats[0].toDouble(),
     found["opened"]?.floats ?: FloatArray(0),
@@ -33,9 +35,12 @@ private fun step(found: Map<String, Tensor>, parameters: Map<String, Tensor>) = 
 class FunctionalTrainer(bundle: Bundle, program: Program, threads: Int) : Trainer(program) {
     private val loaded = LoadedProgram(bundle, program, threads)
 
-    override fun step(parameters: Tensors, momentum: Tensors, batch: Batch, numbers: Numbers): Step {
+    override fun step(
+        parameters: Tensors, momentum: Tensors, batch: Batch, numbers: Numbers, still: Map<String, List<Int>>,
+    ): Step {
         val found = loaded.call(parameters + inputs(program, momentum, batch, numbers))
-        return step(found, parameters.mapValues { found.getValue(it.key) })
+        val after = parameters.mapValues { (name, before) -> but(found.getValue(name), before, still[name]) }
+        return step(found, after, momentum, still)
     }
 
     override fun close() = loaded.close()
@@ -59,14 +64,24 @@ class ModuleTrainer(bundle: Bundle, program: Program) : Trainer(program) {
         held = bundle.tail().tensors
     }
 
-    override fun step(parameters: Tensors, momentum: Tensors, batch: Batch, numbers: Numbers): Step {
+    override fun step(
+        parameters: Tensors, momentum: Tensors, batch: Batch, numbers: Numbers, still: Map<String, List<Int>>,
+    ): Step {
         if (!parameters.all { (name, value) -> value.floats.contentEquals(held.getValue(name).floats) }) {
             replace(parameters, momentum, batch)
         }
         val found = run(inputs(program, momentum, batch, numbers))
-        sgd().step(runtimeErrors("${program.file} gave no steps") { module.namedGradients("forward") })
+        val steps = runtimeErrors("${program.file} gave no steps") { module.namedGradients("forward") }
+        sgd().step(if (still.isEmpty()) steps else steps.mapValues { (name, step) -> without(step, name, still[name]) })
         held = parameters()
-        return step(found, held)
+        return step(found, held, momentum, still)
+    }
+
+    /** A step that leaves some rows alone. */
+    private fun without(step: RuntimeTensor, name: String, rows: List<Int>?): RuntimeTensor {
+        if (rows == null) return step
+        val own = runtimeErrors("${program.file} has another step of '$name'") { fromRuntime(step, DType.F32) }
+        return toRuntime(but(own, Tensor.of(own.shape, FloatArray(own.floats.size)), rows))
     }
 
     /** Makes these the module's parameters. Its API only subtracts: first what they are, then the negative of these. */

@@ -20,12 +20,12 @@ interface TuneWatcher {
 /** Accuracy, and mean cross-entropy. */
 class Score(val accuracy: Double, val loss: Double)
 
-/** A training so far. best: the state after the epoch with the lowest validation loss, or the last one. */
+/** A training so far. best: the state after the epoch with the lowest loss that it is judged by, or the last one. */
 class Progress(val state: TailState, val best: TailState, val epochs: List<Map<String, Any?>>, val before: Score?) {
     /** From 1; null before the first has ended. */
     fun bestEpoch(): Int? {
         if (epochs.isEmpty()) return null
-        val losses = epochs.map { it["validation_loss"] as Double? ?: return epochs.size }
+        val losses = epochs.map { (it["judged_loss"] ?: it["validation_loss"]) as Double? ?: return epochs.size }
         return losses.indexOf(losses.minOrNull()) + 1
     }
 
@@ -35,14 +35,38 @@ class Progress(val state: TailState, val best: TailState, val epochs: List<Map<S
     }
 }
 
-/** What a training learns from. chosen, held: rows of [features] and [labels]. */
-class TrainingSet(val features: Features, val labels: IntArray, val chosen: IntArray, val held: IntArray)
+/**
+ * What a training learns from. chosen, held: rows of [features] and [labels]. still: by name of a parameter the rows of
+ * it, and of its momentum, that no step moves.
+ */
+class TrainingSet(
+    val features: Features,
+    val labels: IntArray,
+    val chosen: IntArray,
+    val held: IntArray,
+    val still: Map<String, List<Int>> = emptyMap(),
+)
 
 /**
- * Trains until the plan's epochs are over, or `patience` epochs brought no lower validation loss.
+ * How good parameters are: held, on the held-out rows, and others, on reference images of classes that these lack.
+ * Where [both] an epoch is judged by the mean of the two losses.
+ */
+class Judged(val held: Score?, val others: Score?, private val both: Boolean) {
+    /** What an epoch's row has of it. */
+    fun row(): Map<String, Any?> {
+        val row = mapOf("validation_loss" to held?.loss, "validation_accuracy" to held?.accuracy)
+        if (others == null) return row
+        val own = row + mapOf("reference_loss" to others.loss, "reference_accuracy" to others.accuracy)
+        if (held == null || !both) return own
+        return own + mapOf("judged_loss" to (held.loss + others.loss) / 2)
+    }
+}
+
+/**
+ * Trains until the plan's epochs are over, or `patience` epochs brought no lower loss.
  *
  * key: all that the result depends on; what [folder] holds of the same key is continued, and of another refused. Stops
- * when [cancelled] says so, with the state saved. judge: parameters -> how good they are on the held-out rows.
+ * when [cancelled] says so, with the state saved. judge: parameters -> how good they are.
  */
 fun runTraining(
     trainer: Trainer,
@@ -54,11 +78,10 @@ fun runTraining(
     key: Map<String, Any?>,
     watcher: TuneWatcher,
     cancelled: () -> Boolean,
-    judge: (Map<String, Tensor>) -> Score,
+    judge: (Map<String, Tensor>) -> Judged,
 ): Progress {
     val judged = set.held.isNotEmpty()
-    var now = saved(folder, key, start)
-        ?: Progress(start, start, emptyList(), if (judged) judge(start.parameters) else null)
+    var now = saved(folder, key, start) ?: Progress(start, start, emptyList(), judge(start.parameters).held)
     var last = System.nanoTime()
     var failed: FedgateException? = null
     try {
@@ -68,10 +91,10 @@ fun runTraining(
             for (rows in parts.drop(now.state.batch)) {
                 if (cancelled()) throw stopped()
                 val before = now.state
-                val state = trainStep(trainer, set.features, set.labels, rows, plan, before)
+                val state = trainStep(trainer, set, rows, plan, before)
                 val loss = state.sums[0] - before.sums[0]
                 now = if (state.batch < parts.size) Progress(state, now.best, now.epochs, now.before)
-                else afterEpoch(now, state.epochDone(), if (judged) judge(state.parameters) else null)
+                else afterEpoch(now, state.epochDone(), judge(state.parameters))
                 if (System.nanoTime() - last > SAVE_SECONDS * 1e9) {
                     save(folder, key, now)
                     last = System.nanoTime()
@@ -95,14 +118,12 @@ fun runTraining(
 /** What ends a fine-tuning that the user stopped. */
 internal fun stopped() = CancelledException("the fine-tuning was stopped; the same one goes on where it was")
 
-private fun afterEpoch(now: Progress, state: TailState, judged: Score?): Progress {
+private fun afterEpoch(now: Progress, state: TailState, judged: Judged): Progress {
     val row = mapOf(
         "epoch" to state.epoch,
         "loss" to state.loss,
         "accuracy" to state.accuracy,
-        "validation_loss" to judged?.loss,
-        "validation_accuracy" to judged?.accuracy,
-    )
+    ) + judged.row()
     val next = Progress(state, now.best, now.epochs + row, now.before)
     return if (next.bestEpoch() == next.epochs.size) Progress(state, state, next.epochs, now.before) else next
 }
@@ -139,7 +160,9 @@ private fun saved(folder: File, key: Map<String, Any?>, like: TailState): Progre
 
 private fun savedRow(fields: Fields): Map<String, Any?> {
     fun number(key: String) = if (fields.get(key) == null) null else fields.number(key, 0.0, Double.MAX_VALUE)
-    val numbers = listOf("loss", "accuracy", "validation_loss", "validation_accuracy").associateWith { number(it) }
+    val always = listOf("loss", "accuracy", "validation_loss", "validation_accuracy")
+    val others = listOf("reference_loss", "reference_accuracy", "judged_loss").filter { it in fields.all }
+    val numbers = (always + others).associateWith { number(it) }
     return mapOf("epoch" to fields.int("epoch", 1, 10_000)) + numbers
 }
 

@@ -136,6 +136,7 @@ class TuneActivity : BundleScreen(R.layout.tune) {
         idle(leftOut(found).joinToString("\n"))
         chart(found["epochs"] as List<Map<String, Any?>>)
         part<View>(R.id.result).visibility = View.VISIBLE
+        part<TextView>(R.id.notes).text = (found["notes"] as List<*>).joinToString("\n")
         fun accuracy(key: String) = (found[key] as Double?)?.let { percent(it) } ?: getString(R.string.not_held_out)
         rows(
             R.id.rows,
