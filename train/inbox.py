@@ -100,8 +100,8 @@ class Inbox:
         try:
             with (
                 open_folder(self.folder) as folder,
-                own_folder(kind, folder) as kept,
-                own_folder(f"{self.run}-{round_:05d}", kept) as target,
+                own_folder(kind, folder, make=True) as kept,
+                own_folder(f"{self.run}-{round_:05d}", kept, make=True) as target,
             ):
                 if reason is not None:
                     put_file(f"{letter.filed}{REASON}", f"{reason}\n".encode(), target)

@@ -45,13 +45,14 @@ def open_regular(name, folder):
 
 
 @contextlib.contextmanager
-def own_folder(name, folder):
-    """A descriptor of a folder below another one, made where it is missing: this user's own, and closed to others.
+def own_folder(name, folder, make=False):
+    """A descriptor of a folder below another one (a descriptor): this user's own, and closed to others.
 
-    Raises `OSError` for a link, a file, or a folder of somebody else.
+    make: where it is missing. Raises `OSError` for none, a link, a file, or a folder of somebody else.
     """
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(name, 0o700, dir_fd=folder)
+    if make:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=folder)
     descriptor = os.open(name, READ | os.O_DIRECTORY, dir_fd=folder)
     try:
         status = os.fstat(descriptor)

@@ -1,6 +1,7 @@
 """Bundles on disk: whole or not there, and changed or foreign files refused."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from fedgate.device_runtime.bundle import load_bundle, write_bundle
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.device_runtime.records import LABELLED, REFERENCE_META, SALIENCE_META, load_reference
-from fedgate.device_runtime.tensors import pack, read_tensors, write_tensors
+from fedgate.device_runtime.tensors import pack, read_tensors
 
 
 def test_one_changed_byte_in_any_file_is_refused(copy):
@@ -146,7 +147,7 @@ def test_a_failed_write_leaves_nothing_new(bundle, tmp_path):
     assert load_bundle(target).manifest.model == "tiny"
 
 
-def test_records_are_checked(bundle, changed, tmp_path):
+def test_records_are_checked(bundle, changed):
     reference, _ = read_tensors(bundle.file("reference.safetensors"))
     salience, _ = read_tensors(bundle.file("salience.safetensors"))
     wrong = [
@@ -162,9 +163,8 @@ def test_records_are_checked(bundle, changed, tmp_path):
         with pytest.raises(FedgateError, match=reason):
             changed(files={"reference.safetensors": pack(tensors, REFERENCE_META)})
     labelled = dict(zip(LABELLED, (np.zeros((2, 3, 8, 8), np.uint8), np.array([0, 4])), strict=True))
-    place = tmp_path / "reference.safetensors"
-    write_tensors(place, reference | labelled, REFERENCE_META)
-    whole = load_reference(place, bundle.manifest)
+    data = pack(reference | labelled, REFERENCE_META)
+    whole = load_reference(data, Path("reference.safetensors"), bundle.manifest)
     assert whole.labels.tolist() == [0, 4] and whole.labelled.shape == (2, 3, 8, 8)
     for reason, change in (
         ("has no 'labelled/image'", {"labelled/image": None}),
