@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from fedgate.device_runtime.bench import interleave
-from fedgate.device_runtime.bundle import Bundle
+from fedgate.device_runtime.bundle import Bundle, listing
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.machine import OtherLoad, machine_info
@@ -39,15 +39,16 @@ def machine():
 # Programs without a bundle.
 
 
-def program_entry(file, engine, role, network, level=None, kernel_layers=()):
-    """The `Program` of a file; network: the gated or plain network that it comes from."""
+def program_entry(place, engine, role, network, level=None, kernel_layers=()):
+    """The `Program` of a file that is there; network: the gated or plain network that it comes from."""
     layout, (c, h, w) = LOWERINGS[engine][1], network.shape
     inputs = (Port("image", (1, c, h, w) if layout == "NCHW" else (1, h, w, c), "float32", layout),)
     outputs = (Port("logits", (1, network.layers[-1].out_channels), "float32", None),)
     if role in ("masked", "skip"):
         inputs += (Port("level", (1,), "int32", None),)
         outputs += (Port("open", (1, mask_width(network.layers)), "uint8", None),)
-    return Program(file, engine, role, level, inputs, outputs, role == "skip", tuple(kernel_layers), "", 0)
+    facts = listing(place.read_bytes())
+    return Program(place.name, engine, role, level, inputs, outputs, role == "skip", tuple(kernel_layers), **facts)
 
 
 def bundle_of(folder, network):
@@ -58,9 +59,9 @@ def bundle_of(folder, network):
 
 def load(folder, name, eval_network, engine, network):
     """Lower an image -> logits network and load it as a program that belongs to no bundle."""
-    program = program_entry(f"{name}.{LOWERINGS[engine][0]}", engine, "dense", network)
-    Path(folder, program.file).write_bytes(lower(eval_network, engine, network.shape, has_level=False))
-    return load_program(bundle_of(folder, network), program)
+    place = Path(folder, f"{name}.{LOWERINGS[engine][0]}")
+    place.write_bytes(lower(eval_network, engine, network.shape, has_level=False))
+    return load_program(bundle_of(folder, network), program_entry(place, engine, "dense", network))
 
 
 def lowered_digest(body, *facts):

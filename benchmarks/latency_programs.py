@@ -182,7 +182,7 @@ def make_program(of, variant, engine, fresh):
 
     name = f"{engine}-{of.model}-{of.size}-{variant.role}-{lowered_digest(variant.body, *facts)}.{suffix}"
     keep(CACHE / name, make, fresh)
-    return program_entry(name, engine, variant.kind, variant.network, variant.level, variant.kernel_layers)
+    return program_entry(CACHE / name, engine, variant.kind, variant.network, variant.level, variant.kernel_layers)
 
 
 @dataclass

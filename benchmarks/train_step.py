@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from calibrate import calibrated, synthetic_images
 from result_file import json_option, write_result
 
-from fedgate.device_runtime.bundle import Bundle
+from fedgate.device_runtime.bundle import Bundle, listing
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.manifest import parse_manifest, render_manifest
 from fedgate.device_runtime.tail import Tail
@@ -47,8 +47,9 @@ def make_part(model, density, trainable, batch):
 def load_step(part, engine, folder):
     """The loaded train program."""
     plan, network = train_plan(part), part.network
-    program = plan.entry(engine) | NOTHING
-    (folder / program["file"]).write_bytes(plan.lower(engine, network.shape))
+    data = plan.lower(engine, network.shape)
+    program = plan.entry(engine) | listing(data)
+    (folder / program["file"]).write_bytes(data)
     fields = {
         "model": "benchmark", "gate": network.gate, "width": 1.0, "dataset": "none", "labels": list("0123456789"),
         "input": {"shape": [1, *SHAPE], "layout": "NCHW", "mean": [0.5] * 3, "std": [0.25] * 3},

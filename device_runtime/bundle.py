@@ -34,7 +34,7 @@ class Bundle:
 
     def program(self, program: Program) -> bytes:
         """The bytes of a program, for a runtime. Raises `FedgateError` for one that would read another file."""
-        data = self.read(program.file)
+        data = _read(self.path, program.file, program.sha256, program.bytes)
         refuse_outside(program.engine, program.file, data)
         return data
 
@@ -75,6 +75,11 @@ def load_bundle(path: Path) -> Bundle:
     return Bundle(path, manifest)
 
 
+def listing(data: bytes) -> dict:
+    """What a manifest says of a file with these bytes."""
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
 def _listed(manifest: Manifest) -> dict[str, tuple[str, int]]:
     """name -> (SHA-256, bytes) of every file that the manifest names."""
     return {program.file: (program.sha256, program.bytes) for program in manifest.programs} | manifest.files
@@ -112,7 +117,7 @@ def write_bundle(path: Path, fields: dict, files: dict[str, bytes | Path], overw
             for name, content in files.items():
                 data = content if isinstance(content, bytes) else read_file(content)
                 _write(folder / plain_name(name), data)
-                entries[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+                entries[name] = listing(data)
             programs = [{**program, **entries.pop(program["file"], {})} for program in fields["programs"]]
             manifest = render_manifest({**fields, "programs": programs, "files": entries})
             _write(folder / "manifest.json", manifest)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedgate.device_runtime.bundle import Bundle
+from fedgate.device_runtime.bundle import Bundle, listing
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.manifest import Program, parse_manifest, render_manifest
 from fedgate.export.lowering import lower
@@ -39,10 +39,10 @@ def bare_fields(network, classes=10):
 
 def lowered(plan, engine, network, folder, classes=10):
     """A bundle in `folder` with one program alone, of a `Plan` for a network; no records, so only good to be run."""
-    program = entry(plan, engine, network, classes)
-    (folder / program["file"]).write_bytes(lower(plan.network, engine, network.shape, plan.takes_level))
+    program, data = entry(plan, engine, network, classes), lower(plan.network, engine, network.shape, plan.takes_level)
+    (folder / program["file"]).write_bytes(data)
     fields = bare_fields(network, classes) | {
-        "programs": [program | NOTHING],
+        "programs": [program | listing(data)],
         "files": {"salience.safetensors": NOTHING, "reference.safetensors": NOTHING},
     }
     (folder / "manifest.json").write_bytes(render_manifest(fields))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from lowered import NOTHING, bare_fields
 
-from fedgate.device_runtime.bundle import Bundle
+from fedgate.device_runtime.bundle import Bundle, listing
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.manifest import parse_manifest, render_manifest
 from fedgate.device_runtime.ports import MOMENTUM, TRUNK_OPEN
@@ -69,12 +69,12 @@ def lowered(part, engine, folder):
         files = {program["file"]: plan.lower(engine, network.shape)}
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    own = [name for name in files if name != program["file"]]
-    program |= NOTHING
+    own = {name: listing(data) for name, data in files.items() if name != program["file"]}
+    program |= listing(files[program["file"]])
     fields = bare_fields(network, network.layers[-1].out_channels) | {
         "tail": TailPrograms(part, None).fields(),
         "programs": [program],
-        "files": dict.fromkeys(("salience.safetensors", "reference.safetensors", "tail.safetensors", *own), NOTHING),
+        "files": dict.fromkeys(("salience.safetensors", "reference.safetensors", "tail.safetensors"), NOTHING) | own,
     }
     manifest = parse_manifest(render_manifest(fields))
     return stepping(load_program(Bundle(folder, manifest), manifest.programs[0]))

@@ -73,6 +73,7 @@ def runs(tmp_path_factory):
     """A dense run and a gated one of two levels, two rounds each, of real training."""
     folder = tmp_path_factory.mktemp("runs")
     common = {"clients": 3, "rounds": 2, "local_epochs": 1, "partition": "dirichlet:0.5", "batch_size": 128}
+    common["precision"] = "fp32"  # batches of bfloat16 round otherwise than single images
     run_training(folder / "dense", None, quiet=True, options=common | {"gate": "none"})
     run_training(folder / "gated", None, quiet=True, options=common | {"density": (0.3, 0.6)})
     return [folder / "dense", folder / "gated"]

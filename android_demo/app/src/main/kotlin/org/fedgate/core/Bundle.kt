@@ -42,14 +42,12 @@ fun loadBundle(path: File): Bundle {
 
 private fun checkFile(folder: File, name: String, listed: Listed) {
     val place = File(folder, name)
-    val inside = try {
-        place.canonicalFile.parentFile == folder.canonicalFile
+    val real = try {
+        place.canonicalFile == File(folder.canonicalFile, name)
     } catch (error: IOException) {
         throw FedgateException("cannot read $place: ${reason(error, place)}", error)
     }
-    if (!inside) {
-        throw FedgateException("manifest names '$name', which is outside the bundle: it is a link to elsewhere")
-    }
+    if (!real) throw FedgateException("$place is refused: it is a link")
     if (!place.isFile) throw FedgateException("$folder has no $name, which its manifest names")
     if (place.length() != listed.bytes || sha256File(place) != listed.sha256) {
         throw FedgateException("$place was changed after it was written: its SHA-256 does not match the manifest")
