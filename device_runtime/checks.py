@@ -131,11 +131,6 @@ def is_text(value, limit: int = 200) -> bool:
     return isinstance(value, str) and 0 < len(value) <= limit and value.isprintable()
 
 
-def is_utf8(text: str) -> bool:
-    """False for a file's name that the system holds as other bytes: Python puts surrogates in their place."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
 def is_whole(value, low: int, high: int) -> bool:
     """True for an int in range; JSON's true and false, which Python counts as ints, are none."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high

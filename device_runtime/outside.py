@@ -18,6 +18,7 @@ import struct
 from collections.abc import Iterator
 
 from .errors import FedgateError
+from .text import printable
 
 
 class DamagedError(FedgateError):
@@ -68,8 +69,7 @@ def _onnx(data: memoryview) -> str | None:
             elif kind == "tensor" and field in (_EXTERNAL_DATA, _DATA_LOCATION):
                 outside |= field == _EXTERNAL_DATA or wire != _VARINT or value != 0
         if outside:
-            shown = "".join(c if c.isprintable() else "?" for c in name)
-            return f"the values of its tensor '{shown}' lie in another file"
+            return f"the values of its tensor '{printable(name)}' lie in another file"
     return None
 
 

@@ -4,8 +4,9 @@ import logging
 
 import click
 
-from .checks import is_utf8
 from .errors import UsageError
+
+NAMED = 10  # names in one line
 
 
 def printable(text: str) -> str:
@@ -17,9 +18,15 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def name_some(names: list[str], most: int = NAMED) -> str:
+    """The first of some names as `printable` has them, and how many there are."""
+    more = f" and {len(names) - most:,} more ({len(names):,} in all)" if len(names) > most else ""
+    return ", ".join(map(printable, names[:most])) + more
+
+
 def check_utf8(what: str, path) -> None:
     """Refuse a path that is not UTF-8, with a `UsageError` that begins with `what`: not every library opens one."""
-    if not is_utf8(str(path)):
+    if any("\ud800" <= letter <= "\udfff" for letter in str(path)):  # what Python puts in place of other bytes
         raise UsageError(f"{what} '{path}' is not UTF-8: give it another name, or a link to it")
 
 

@@ -33,7 +33,7 @@ class LeftOut:
             reason = f"{type(error).__name__}: {reason}"
         reason = reason if len(reason) <= 300 else f"{reason[:300]} ..."
         self.notes.append({"program": file, "reason": reason})
-        self.console.print(f"no {file}: {reason}", highlight=False, soft_wrap=True, markup=False)
+        self.console.print(f"no {file}: {reason}")
 
     def refuse_nothing(self, programs):
         """Raise a `FedgateError` where no program is left."""

@@ -10,6 +10,7 @@ from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.errors import FedgateError, UsageError, choose
 from fedgate.device_runtime.guard import remember
 from fedgate.device_runtime.kernels.build import ensure
+from fedgate.device_runtime.manifest import FITS
 from fedgate.device_runtime.pictures.fit import parse_colour
 from fedgate.device_runtime.records import REFERENCE_META, SALIENCE_META
 from fedgate.device_runtime.storage import scratch_folder
@@ -154,7 +155,7 @@ def manifest_fields(directory, network, rounds, dense_run):
             "layout": "NCHW",
             "mean": info.data["mean"],
             "std": info.data["std"],
-            "fit": "crop",
+            "fit": FITS[0],
             "background": list(parse_colour(config.background)),
         },
         "densities": list(network.densities),

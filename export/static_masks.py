@@ -24,7 +24,7 @@ def mask_records(directory, network, records, client=None, calibrate=None, conso
         data = directory.info.data
         images, warnings = load_unlabelled(calibrate, network.shape, directory.info.config.background)
         for warning in warnings:
-            console.print(warning, highlight=False, soft_wrap=True, markup=False)
+            console.print(warning)
         record = observe(network, images, (data["mean"], data["std"]))
         return CALIBRATED, kept | {CALIBRATED: record}
     scope = f"client-{client}"

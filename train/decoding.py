@@ -10,7 +10,7 @@ import torch
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.pictures.decode import is_gray, open_picture
 from fedgate.device_runtime.pictures.fit import to_pixels
-from fedgate.device_runtime.pictures.folders import name_some
+from fedgate.device_runtime.text import name_some
 
 LARGEST_SIDE = 224
 CHUNK = 64  # pictures a task: small ones take less time than a task does

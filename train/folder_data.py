@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 
 from fedgate.device_runtime.errors import FedgateError, UsageError
-from fedgate.device_runtime.pictures.folders import EMPTY, Tree, left_out_note, name_some, pictures_below, scan
+from fedgate.device_runtime.pictures.folders import EMPTY, Tree, left_out_note, pictures_below, scan
 
 from .decoding import Encoded, Reading, decode_images, unreadable_note
 from .parquet import parquet_files
-from .source import Source, Split, unused_split
+from .source import Source, Split, check_classes, unused_split
 
 
 def folder_of(path: Path) -> Tree | list[Path]:
@@ -37,17 +37,18 @@ def read_folder(tree: Tree, reading: Reading) -> Source:
     used = ["train"] if test is None else ["train", test]
     _check_classes(tree, used)
     rows = [(split, name, path) for split in used for name, paths in tree.classes[split].items() for path in paths]
-    encoded = [Encoded(str(tree.root / path), str(tree.root / path)) for _, _, path in rows]
+    encoded = encoded_files(tree, [path for _, _, path in rows])
     pixels, read, notes = decode_images(encoded, reading)
     warnings = tree.notes() + unreadable_note(encoded, read)
     rows = [row for row, good in zip(rows, read, strict=True) if good]
     names = sorted({name for split, name, _ in rows if split == "train"})
-    if lost := [name for name in tree.classes["train"] if name not in names]:
+    number = {name: i for i, name in enumerate(names)}
+    if lost := [name for name in tree.classes["train"] if name not in number]:
         warnings += (left_out_note(EMPTY, lost),)
-    kept = torch.tensor([name in names for _, name, _ in rows])  # a test split may hold what training lost
-    rows = [row for row in rows if row[1] in names]
+    kept = torch.tensor([name in number for _, name, _ in rows])  # a test split may hold what training lost
+    rows = [row for row in rows if row[1] in number]
     pixels = pixels if len(rows) == len(kept) else pixels[kept]
-    labels = torch.tensor([names.index(name) for _, name, _ in rows])
+    labels = torch.tensor([number[name] for _, name, _ in rows])
     n = sum(split == "train" for split, _, _ in rows)
     notes += unused_split(test, {split: sum(map(len, of.values())) for split, of in tree.classes.items()})
     held_out = None if test is None else Split(pixels[n:], labels[n:])
@@ -69,8 +70,12 @@ def _check_classes(tree: Tree, used: list[str]) -> None:
             f"deeper, give {Path(tree.root) / name}"
         )
     for split in used[1:]:
-        if unknown := [name for name in tree.classes[split] if name not in names]:
-            raise UsageError(f"the {split} split of '{tree.root}' has classes that train lacks: {name_some(unknown)}")
+        check_classes(split, tree.root, tree.classes[split], names)
+
+
+def encoded_files(tree: Tree, paths: list[str]) -> list[Encoded]:
+    """The files at paths relative to a scanned folder, each called by its whole path."""
+    return [Encoded(place, place) for place in (str(tree.root / path) for path in paths)]
 
 
 def loose_pictures(tree: Tree) -> list[str]:

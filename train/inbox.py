@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.pictures.folders import name_some
+from fedgate.device_runtime.text import printable
 
 from .inbox_files import identity, open_folder, open_regular, own_folder, put_file
 
@@ -44,7 +44,7 @@ class Letter:
     @property
     def shown(self):
         """Its name where it is told."""
-        return name_some([self.name])
+        return printable(self.name)
 
     @property
     def filed(self):
@@ -82,7 +82,7 @@ class Inbox:
                 except FileNotFoundError:  # its sender took it back
                     continue
                 except OSError as error:
-                    told.append({"file": name_some([name]), "reason": f"it is left alone: {error.strerror or error}"})
+                    told.append({"file": printable(name), "reason": f"it is left alone: {error.strerror or error}"})
         self.told = told[:TOLD]
         return sorted(found, key=lambda letter: (letter.digest, letter.name))
 

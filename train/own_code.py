@@ -1,7 +1,6 @@
 """A user's own network: the file that builds it, the modules beside it that it imports, and their hashes."""
 
 import contextlib
-import hashlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from fedgate.device_runtime.errors import FedgateError, UsageError
+from fedgate.device_runtime.storage import sha256_file
 
 _entered = []  # (folder, files) of those that are being built
 
@@ -34,7 +34,7 @@ def own_code(model):
     if _entered and _entered[-1][0] == folder:
         yield _entered[-1][1]
         return
-    files[path.name] = sha256(path)
+    files[path.name] = sha256_file(path)
     before, written = dict(sys.modules), sys.dont_write_bytecode
     for name in [name for name, module in before.items() if is_strange(name, module, folder)]:
         del sys.modules[name]
@@ -52,7 +52,7 @@ def own_code(model):
         for name, module in list(sys.modules.items()):
             found = beside(name, module, folder)
             if found is not None and before.get(name) is not module:
-                files[str(found)] = sha256(folder / found)
+                files[str(found)] = sha256_file(folder / found)
                 del sys.modules[name]
         sys.modules.update({name: module for name, module in before.items() if name not in sys.modules})
 
@@ -107,12 +107,8 @@ def check_code(model, recorded):
         path = folder / name
         if not path.is_file():
             raise FedgateError(f"{path} is gone, which this run's network was made of: put it back")
-        if sha256(path) != digest:
+        if sha256_file(path) != digest:
             raise FedgateError(
                 f"{path} has changed since this run began, and with it perhaps the network: put it back as it was, "
                 "or train a new run"
             )
-
-
-def sha256(path):
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -1,9 +1,13 @@
 """What every reader of image data returns."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import torch
+
+from fedgate.device_runtime.errors import UsageError
+from fedgate.device_runtime.text import name_some
 
 KNOWN = (
     "'digits', a folder (parquet files as on the Hugging Face hub, or images by class), a hub name 'owner/name', "
@@ -30,6 +34,13 @@ class Source(NamedTuple):
     test: Split | None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+def check_classes(split: str, place, names: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse a split whose classes are not among those of training. place: of the data, for the error."""
+    known = set(known)
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"the {split} split of '{place}' has classes that train lacks: {name_some(unknown)}")
 
 
 def unused_split(test: str | None, sizes: dict[str, int]) -> tuple[str, ...]:

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 
 from fedgate.device_runtime.errors import FedgateError, UsageError
-from fedgate.device_runtime.pictures.folders import name_some
 from fedgate.device_runtime.text import printable
 
 from .decoding import Encoded, Reading, decode_images, unreadable_note
-from .source import Source, Split, unused_split
+from .source import Source, Split, check_classes, unused_split
 from .tables import Tables
 
 TEST_SPLITS = ("test", "validation")
@@ -138,8 +137,7 @@ def _classes(tables: Tables, names_by_split: dict[str, list], used: list[str], l
     classes = list(dict.fromkeys(map(_spell, found)))
     for split in used:
         names_by_split[split] = list(map(_spell, names_by_split[split]))
-        if unknown := sorted(set(names_by_split[split]) - set(classes)):
-            raise UsageError(f"the {split} split of '{tables.name}' has classes that train lacks: {name_some(unknown)}")
+        check_classes(split, tables.name, sorted(set(names_by_split[split])), classes)
     return classes
 
 

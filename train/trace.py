@@ -48,7 +48,9 @@ def traced_as(module, gated):
     except Exception as error:  # it is a user's code that runs here
         name = type(module).__name__
         verb = "gate" if gated else "use"
-        raise UsageError(f"cannot {verb} {name}: its forward cannot be traced: {error}") from error
+        raise UsageError(
+            f"cannot {verb} {name}: its forward cannot be traced: {' '.join(str(error).split())}"
+        ) from error
     for node in traced.graph.nodes:
         if node.op == "call_module" and not node.args and "input" in node.kwargs:
             rest = dict(node.kwargs)

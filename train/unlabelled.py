@@ -8,8 +8,8 @@ from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.device_runtime.pictures.fit import parse_colour
 from fedgate.device_runtime.pictures.folders import NO_CLASS, Tree, left_out_note
 
-from .decoding import Encoded, read_images
-from .folder_data import folder_of, loose_pictures
+from .decoding import read_images
+from .folder_data import encoded_files, folder_of, loose_pictures
 
 
 def load_unlabelled(folder: str, shape: tuple[int, int, int], background: str) -> tuple[torch.Tensor, tuple[str, ...]]:
@@ -25,8 +25,7 @@ def load_unlabelled(folder: str, shape: tuple[int, int, int], background: str) -
         raise FedgateError(f"the network takes {shape[0]} channels, and images have 1 or 3")
     found = folder_of(path)
     if isinstance(found, Tree):
-        names = loose_pictures(found)
-        encoded = [Encoded(str(found.root / name), str(found.root / name)) for name in names]
+        encoded = encoded_files(found, loose_pictures(found))
         warnings = tuple(left_out_note(reason, paths) for reason, paths in found.left_out.items() if reason != NO_CLASS)
     else:
         from .table_data import encoded_pictures, image_column

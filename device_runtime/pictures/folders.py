@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import FedgateError, UsageError
-from ..text import printable
+from ..text import name_some, printable
 from .formats import missing_plugin, picture_format
 
 SPLITS = {"train": "train", "test": "test", "val": "validation", "valid": "validation", "validation": "validation"}
 SYSTEM = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}  # copies and thumbnails that systems put beside pictures
 MOST_ENTRIES = 2_000_000  # links can make a small tree endless
-NAMED = 10  # files in one note
 
 HIDDEN = "hidden, or a system's own"
 NO_PICTURE = "no pictures"
@@ -55,13 +54,6 @@ class Tree:
 def left_out_note(reason: str, paths: list[str]) -> str:
     """The line that tells of files or folders that are not used."""
     return f"left out, {reason}: {name_some(paths)}"
-
-
-def name_some(paths: list[str], most: int = NAMED) -> str:
-    """The first of some paths, escaped where they cannot be printed, and how many there are."""
-    shown = [printable(path) for path in paths[:most]]
-    more = f" and {len(paths) - most:,} more ({len(paths):,} in all)" if len(paths) > most else ""
-    return ", ".join(shown) + more
 
 
 def scan(root: Path) -> Tree:

@@ -20,9 +20,10 @@ from ..checks import Fields
 from ..errors import FedgateError, UsageError, choose
 from ..images import load_pixels
 from ..manifest import Manifest
-from ..pictures.folders import name_some, scan
+from ..pictures.folders import scan
 from ..storage import sha256_file
 from ..tensors import read_tensors, tensors_hash, write_tensors
+from ..text import printable
 
 FORMAT, VERSION = "fedgate-samples", 1
 SUFFIX = ".safetensors"
@@ -93,7 +94,7 @@ def _folder(path, manifest):
     digest = hashlib.sha256()
     for file in files:
         digest.update(os.fsencode(file) + b"\0" + bytes.fromhex(sha256_file(path / file)))
-    names = tuple(name_some([file]) for file in files)
+    names = tuple(map(printable, files))
     return Examples(
         path,
         names,

@@ -9,7 +9,7 @@ from ..bundle import Bundle
 from ..errors import FedgateError
 from ..images import normalise
 from ..macs import mask_width
-from ..pictures.folders import name_some
+from ..text import name_some
 from .examples import Examples
 from .features import DONE, UNREADABLE, Features
 from .programs import TailPrograms, run_trunk

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedgate.device_runtime.errors import FedgateError, UsageError
-from fedgate.device_runtime.pictures.folders import name_some, pictures_below, scan
+from fedgate.device_runtime.pictures.folders import pictures_below, scan
+from fedgate.device_runtime.text import name_some
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 SPLITS = {"train": "train", "test": "test", "val": "validation", "valid": "validation", "validation": "validation"}
