@@ -76,10 +76,13 @@ def converted(module, inputs):
 
 def to_onnx(network, inputs):
     """ONNX for ONNX Runtime. Images are NCHW."""
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
     network = with_operator(network, call_onnx)
     names = ["image", "level"][: len(inputs)]
     outputs = ["logits", "open"][: len(inputs)]
     program = torch.onnx.export(network, inputs, dynamo=True, input_names=names, output_names=outputs, verbose=False)
+    ClearMetadataAndDocStringPass()(program.model)  # stack traces, with paths of this machine, at every node
     return program.model_proto.SerializeToString()
 
 
