@@ -30,15 +30,25 @@ def read_file(path: Path) -> bytes:
         raise FedgateError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` holds either its old content or all of the new one, also after a power cut."""
+def read_secret(path: Path) -> bytes:
+    """The bytes of a file that holds a key; `FedgateError` if it cannot be read, or if others may read it, too."""
+    data = read_file(path)
+    if os.stat(path).st_mode & 0o077:
+        raise FedgateError(f"{path} can be read by others than its owner: chmod 600 {path}")
+    return data
+
+
+def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write `data` so that `path` holds either its old content or all of the new one, also after a power cut.
+
+    mode: of the file; with 0o600 others cannot read it, not for a moment.
+    """
     path = Path(path)
     handle = temporary = None
     try:
         _drop_leftovers(path.parent, path.name)
         handle, temporary = _locked(lambda: tempfile.mkstemp(PART, f".{path.name}.", path.parent))
-        # mkstemp makes private files; a model or an update is an ordinary one
-        os.fchmod(handle, 0o644)
+        os.fchmod(handle, mode)  # mkstemp makes private files
         with os.fdopen(handle, "wb", closefd=False) as file:
             file.write(data)
         os.fsync(handle)

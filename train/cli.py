@@ -131,7 +131,13 @@ def floats(ctx, param, value):
     "--inbox",
     type=click.Path(),
     metavar="DIR",
-    help="Updates that come as files; write them under another name and rename them to NAME.safetensors.",
+    help="Updates that come as files, signed by their clients; write them under another name and rename them to "
+    "NAME.safetensors.",
+)
+@click.option(
+    "--inbox-unsigned/--no-inbox-unsigned",
+    default=None,
+    help="Take files that are not signed, too: whoever can write there speaks for every client.  [off]",
 )
 @click.option(
     "--client-speed",

@@ -51,6 +51,7 @@ class TrainConfig:
     wait_for: int | None = None
     max_staleness: int = 2
     inbox: str | None = None
+    inbox_unsigned: bool = False
     client_speed: float = 1.0
     speed_spread: str = "0"
     uplink: str = "10Mbit"

@@ -103,6 +103,8 @@ def check_pairs(config):
         raise UsageError(f"--trainable {config.trainable} keeps norm statistics that --reestimate-norms replaces")
     if config.algorithm == "scaffold" and config.inbox is not None:
         raise UsageError("--algorithm scaffold cannot use an --inbox: updates from outside have no control variates")
+    if config.inbox_unsigned and config.inbox is None:
+        raise UsageError("--inbox-unsigned goes with --inbox DIR")
     if config.engine == "flower" and config.reestimate_norms:
         raise UsageError("--reestimate-norms needs the clients' data here, and with --engine flower they keep them")
     if config.robust != "none" and config.reestimate_norms:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from fedgate.device_runtime.checks import Fields
 from fedgate.device_runtime.errors import FedgateError
+from fedgate.device_runtime.signed import TRAILER
 from fedgate.device_runtime.tensors import tensors_hash, unpack
 from fedgate.device_runtime.update import MOST, MOST_HEADER, decode_update
 from fedgate.device_runtime.update_spec import SERVER, Update
@@ -177,6 +178,8 @@ def train_selected(turnout, available):
                 blob = damage(blob, config.seed, done, client)
             seconds += run.clocks.sending(len(blob))
             update, known["reason"] = judge(blob, *turnout.base(done))
+            if update is not None and update.client != client:
+                update, known["reason"] = None, f"the update says that it is of client {update.client}"
             if update is not None:
                 known["examples"] = update.examples  # on a machine of its own a client may hold others
             known["bytes_down"] = received if result.bytes_down is None else result.bytes_down
@@ -205,7 +208,8 @@ def read_inbox(turnout):
     if run.inbox is None:
         return
     busy = {upload.client for upload in run.waiting}
-    for letter in run.inbox.letters(turnout.broadcast.spec.most_bytes + MOST_HEADER, run.state.round):
+    limit = turnout.broadcast.spec.most_bytes + MOST_HEADER + TRAILER
+    for letter in run.inbox.letters(limit, run.state.round):
         update, reason, letter = open_letter(turnout, letter)
         if reason is not None:
             turnout.refused.append((letter, reason))
@@ -226,13 +230,15 @@ def open_letter(turnout, letter):
         return None, "the file is larger than any update for this network", letter
     if letter.digest in run.letters:
         return None, f"the same update was used in round {run.letters[letter.digest]}", letter
-    blob = run.inbox.read(letter)
-    if blob is None:
+    file = run.inbox.read(letter)
+    if file is None:
         return None, None, letter
     try:
+        blob, client = run.senders.open(file)
         base_round = Fields(unpack(blob, "the update", MOST_HEADER)[1], "the update").whole("base_round", 0, MOST)
     except FedgateError as error:
         return None, str(error), letter
     reason = staleness(run, base_round)
     update, reason = (None, reason) if reason else judge(blob, *turnout.base(base_round))
-    return update, reason, letter if update is None else replace(letter, blob=blob)
+    reason = reason or run.senders.why_not(client, update.client)
+    return (None, reason, letter) if reason else (update, None, replace(letter, blob=file))

@@ -20,6 +20,7 @@ from .run_directory import MetricsLog, RunDirectory
 from .salience import SalienceRecord
 from .schedule import densities_at, learning_rate_at
 from .selection import capacity_levels
+from .senders import Senders
 from .strategies import combined, held, initial_state, strategy_of
 from .strategies.masked import ENOUGH
 from .verdict import finite, losses_of, why_not
@@ -64,6 +65,7 @@ class Run:
         self.letters = checkpoint.progress.get("letters", {})  # SHA-256 of the files that rounds used: the round
         self.log.cut(checkpoint.progress["metrics_bytes"])
         if self.inbox:
+            self.senders = Senders(self.directory.path, self.info.run, self.config.clients, self.config.inbox_unsigned)
             self.inbox.restore(self.state.round)
 
     @property

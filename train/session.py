@@ -84,6 +84,9 @@ def follow(run, quiet, directory, show_partition, until=None):
     out = console(stderr=True, quiet=quiet)
     for warning in run.data.warnings:  # what is lost is told in any case
         console(stderr=True).print(warning)
+    if run.config.inbox_unsigned:
+        warning = f"WARNING: --inbox-unsigned: whoever can write into {run.config.inbox} speaks for every client"
+        console(stderr=True).print(warning, soft_wrap=True)
     for note in run.data.notes:
         out.print(note)
     if show_partition:

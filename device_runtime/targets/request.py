@@ -80,7 +80,7 @@ def request_of(context: click.Context, out: Path | None = None) -> Request:
 
     out: where what it writes goes here; its own --out is not among the options.
     """
-    local = {"target", "python", "as_json", "bundle", "out"}
+    local = {"target", "python", "as_json", "bundle", "out", "key"}  # a key stays here
     options = {name: value for name, value in context.params.items() if name not in local}
     given = []
     for parameter in context.command.params:

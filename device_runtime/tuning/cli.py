@@ -25,8 +25,12 @@ from ..targets.request import InputPath, target_options
 @click.option("--level", type=int, help="Index of the density; default: the bundle's own.")
 @click.option("--density", type=float, help="The density itself, instead of --level.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the held-out images and of the order.")
+@click.option("--client", type=click.IntRange(0), help="This device's number in the server's run.  [0, or the key's]")
 @click.option(
-    "--client", type=click.IntRange(0), default=0, show_default=True, help="This device's number in the server's run."
+    "--key",
+    type=click.Path(),
+    metavar="FILE",
+    help="Sign the update with this key, of fedgate key; it stays on this machine.",
 )
 @click.option("--codec", default="fp32", show_default=True, help="Of the update: fp32, fp16, int8 or int4.")
 @click.option(
@@ -40,28 +44,64 @@ from ..targets.request import InputPath, target_options
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the engine.")
 @target_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-def finetune(bundle, data, out, engine, level, density, validation, patience, client, skip_unreadable, threads, target,
-             python, as_json, batch_size, **options):  # fmt: skip
+def finetune(bundle, data, out, engine, level, density, validation, patience, client, key, skip_unreadable, threads,
+             target, python, as_json, batch_size, **options):  # fmt: skip
     """Train a bundle's head or last stage on this device's own images.
 
     --data is a folder DIR/CLASS/IMAGE; a class is one of the bundle's. The rest of the network runs once over each
-    image. Writes personal.safetensors, for `predict --personal`, and an update that a federated run with --inbox takes.
-    An interrupted one goes on with the same command.
+    image. Writes personal.safetensors, for `predict --personal`, and an update that a federated run with --inbox takes
+    where it is signed with a client's --key. An interrupted one goes on with the same command.
 
     \b
     Example:
       fedgate finetune digits.fedgate --data photos --out mine --epochs 5
+      fedgate finetune digits.fedgate --data photos --out mine --key phone.key --target ssh:pi
     """
     from ..targets import elsewhere
     from .show import print_result
 
+    client, key = whose(bundle, client, key)
     result = elsewhere(out)
-    if result is None:
-        device = (engine, validation, patience, client, skip_unreadable, threads)
+    if result is not None:
+        sign_there(result, out, client, key)
+    else:
+        device = (engine, validation, patience, client, skip_unreadable, threads, key)
         result = finetune_here(bundle, data, out, level, density, batch_size, options, device, quiet=as_json)
     if as_json:
         return click.echo(json.dumps(result, indent=1))
     print_result(result)
+
+
+def whose(bundle, client, key):
+    """(client, `ClientKey` or None) of --client and --key; the number goes to a target, too."""
+    from ..bundle import load_bundle
+    from ..errors import UsageError
+    from ..signed import read_key
+
+    if key is None:
+        return client or 0, None
+    key = read_key(key)
+    if client not in (None, key.client):
+        raise UsageError(f"--client {client}, and the --key is of client {key.client}")
+    run = load_bundle(bundle).tail().spec.run
+    if run != key.run:
+        raise UsageError(f"the --key is of run {key.run}, and the bundle of run {run}: each run has keys of its own")
+    context = click.get_current_context()
+    context.params["client"] = key.client
+    context.set_parameter_source("client", click.core.ParameterSource.COMMANDLINE)
+    return key.client, key
+
+
+def sign_there(result, out, client, key):
+    """Sign what a target has sent back, in `out`."""
+    from ..storage import read_file, write_file
+    from .update_file import update_name
+
+    if key is not None:
+        path = out / update_name(client)
+        blob = key.sign(read_file(path))
+        write_file(path, blob)
+        result["update_bytes"] = len(blob)
 
 
 def finetune_here(bundle, data, out, level, density, batch_size, options, device, quiet):

@@ -12,6 +12,7 @@ from ..bundle import Bundle
 from ..errors import FedgateError, UsageError
 from ..load_probe import peak_rss_mb
 from ..ports import parameters
+from ..signed import ClientKey
 from ..storage import write_file
 from .absent import logit_rows, missing_classes, reference_set
 from .evaluate import held_out
@@ -25,7 +26,7 @@ from .state import initial_state
 from .steps import TrainingSet
 from .training import run_training
 from .trunk_pass import open_features, run_examples
-from .update_file import encode_tail_update, start_parameters
+from .update_file import encode_tail_update, start_parameters, update_name
 
 PERSONAL = "personal.safetensors"
 WORK, DONE_WITH = "work", ".work.part"
@@ -54,14 +55,15 @@ def finetune(
     client: int = 0,
     skip_unreadable: bool = False,
     threads: int = 1,
+    key: ClientKey | None = None,
     watcher: Watcher | None = None,
 ) -> dict:
     """Fine-tune a bundle's tail on labelled images; writes personal.safetensors and an update into the folder `out`.
 
     The same call goes on where an interrupted one stopped, and ends with the same bytes. validation: the share of each
     class that is held out to judge by; patience: epochs without a lower loss on it before the training stops. client:
-    the number under which the server knows this device. Returns a JSON object. Raises `UsageError` for an `out` that
-    is taken, `FedgateError` for images that cannot be read.
+    the number under which the server knows this device; key: its key, which signs the update. Returns a JSON object.
+    Raises `UsageError` for an `out` that is taken, `FedgateError` for images that cannot be read.
     """
     out, watcher = Path(out), watcher or Watcher()
     if not 0 <= validation <= 0.9:
@@ -88,7 +90,7 @@ def finetune(
         unseen = missing_classes(examples.labels, held, len(bundle.manifest.labels))
         reference = reference_set(bundle, programs, start.parameters, unseen, plan.level)
         known = reference and reference.scores(programs, start.parameters, plan.level)
-        key = asdict(plan) | {
+        work = asdict(plan) | {
             "bundle": bundle.manifest.digest,
             "program": programs.train.program.sha256,
             "trunk": programs.trunk.program.sha256,
@@ -101,10 +103,11 @@ def finetune(
         still = logit_rows(bundle.manifest, start.parameters, absent)
         learnt = TrainingSet(features, examples.labels, chosen, still)
         done = run_training(
-            programs, learnt, held, plan, reference, start, patience, out / WORK, key, progress=watcher.training
+            programs, learnt, held, plan, reference, start, patience, out / WORK, work, progress=watcher.training
         )
         base = {name: tail.tensors[name] for name in tail.spec.parameters}
         blob, _ = encode_tail_update(bundle, tail.spec, base, done.best, plan, client, len(chosen), {})
+        blob = blob if key is None else key.sign(blob)
         before, after = done.before, done.epochs[done.best_epoch() - 1]
         result = {
             "bundle": str(bundle.path),
@@ -155,10 +158,6 @@ def finetune(
         (out / WORK).rename(out / DONE_WITH)
         shutil.rmtree(out / DONE_WITH)
     return result | {"peak_rss_mb": peak_rss_mb()}
-
-
-def update_name(client: int) -> str:
-    return f"update-client-{client}.safetensors"
 
 
 def tail_channels(bundle: Bundle) -> int:

@@ -71,3 +71,8 @@ def encode_tail_update(bundle: Bundle, spec, base: dict, trained: TailState, pla
 def start_parameters(tail: Tail, weights: dict, train_ports) -> dict[str, np.ndarray]:
     """The trained parameters that a training begins with. weights: those of a download, or of the tail itself."""
     return {name: np.asarray(weights.get(name, tail.tensors[name])) for name in train_ports}
+
+
+def update_name(client: int) -> str:
+    """Of the file of a client's update."""
+    return f"update-client-{client}.safetensors"

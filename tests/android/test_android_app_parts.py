@@ -122,6 +122,8 @@ def test_the_pictures_of_a_tree_are_those_of_the_command_line(parts, bundle, tmp
         "anew": True,
         "client": 5,
         "no numbers": True,
+        "key": [8, "run"],
+        "no key": "this is no key of a client: fedgate key RUN --client N makes one",
     }
     (data / "zebra").mkdir()
     shutil.copy(data / "1" / "a.png", data / "zebra")

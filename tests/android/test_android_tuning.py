@@ -13,6 +13,7 @@ from ways import EVERY_WAY
 from fedgate.device_runtime.bundle import load_bundle
 from fedgate.device_runtime.manifest import render_manifest
 from fedgate.device_runtime.records import LABELLED
+from fedgate.device_runtime.signed import unsigned
 from fedgate.device_runtime.tensors import pack, read_tensors, unpack
 from fedgate.device_runtime.tuning.model import TunedModel, tuned_trunks
 from fedgate.device_runtime.tuning.personal import load_personal
@@ -45,7 +46,7 @@ def python(client, tmp_path_factory):
     """100 steps of the Python training on the same photos; its losses and results."""
     watcher, out = Losses(), tmp_path_factory.mktemp("python") / "out"
     plan = TailPlan(level=0, epochs=EPOCHS, batch_size=16, lr=LR, seed=3)
-    result = finetune(client.bundle, client.photos, out, plan, None, 0.0, client=7, watcher=watcher)
+    result = finetune(client.bundle, client.photos, out, plan, None, 0.0, client=7, key=client.key, watcher=watcher)
     return SimpleNamespace(losses=watcher.losses, result=result, out=out)
 
 
@@ -62,6 +63,7 @@ def tune(harness, client, tmp_path_factory):
             "lr": LR,
             "validation": 0.0,
             "stop": 0,
+            "client": client.key.text(),
         }
         lines = [json.dumps(usual | {"out": out} | options, default=str) for out, options in wanted]
         requests.write_text("\n".join(lines))
@@ -111,10 +113,12 @@ def test_100_steps_equal_the_python_training(client, python, kotlin, kind):
 @EVERY_WAY
 def test_the_server_takes_the_update(client, python, kotlin, tmp_path):
     out, result = kotlin["module"]
-    blob, expected = ((folder / UPDATE).read_bytes() for folder in (out, python.out))
+    file, expected = ((folder / UPDATE).read_bytes() for folder in (out, python.out))
+    assert len(file) == result["update_bytes"] and client.key.sign(unsigned(file)) == file
+    blob, expected = unsigned(file), unsigned(expected)
     spec = client.bundle.tail().spec
     update, reference = decode_update(blob, spec), decode_update(expected, spec)
-    assert unpack(blob)[1] == unpack(expected)[1] and len(blob) == len(expected) == result["update_bytes"]
+    assert unpack(blob)[1] == unpack(expected)[1] and len(blob) == len(expected)
     for layer in spec.channels:
         assert np.array_equal(update.channels[layer], reference.channels[layer])
         assert np.array_equal(update.opened[layer], reference.opened[layer])

@@ -59,7 +59,8 @@ def begin(run, options):
         update = decode_update(start.blob(None), start.spec)
         for name, client, steps in (("a", 7, 1), ("b", 7, 2), ("c", 8, 3)):  # b has to wait for the second round
             sent = dataclasses.replace(update, client=client, examples=50, local_steps=steps)
-            (inbox / f"{name}.safetensors").write_bytes(encode_update(sent, start.spec))
+            signed = first.senders.key(client).sign(encode_update(sent, start.spec))
+            (inbox / f"{name}.safetensors").write_bytes(signed)
     (inbox / "bad.safetensors").write_bytes(b"no update")
     (inbox / "half.part").write_bytes(b"half")
 

@@ -20,6 +20,8 @@ from processes import fedgate
 
 from fedgate.device_runtime.bundle import load_bundle
 from fedgate.device_runtime.errors import FedgateError, UsageError
+from fedgate.device_runtime.signed import derive_key
+from fedgate.device_runtime.storage import write_file
 from fedgate.device_runtime.tensors import pack, read_tensors, unpack
 from fedgate.device_runtime.tuning.absent import reference_set
 from fedgate.device_runtime.tuning.client import TailClient
@@ -76,7 +78,9 @@ def eager(world, tensors=None):
 
 def test_the_next_round_takes_a_devices_update(world, tmp_path):
     out = tmp_path / "tuned"
-    options = ["--epochs", 2, "--client", 7, "--codec", "int8", "--json", "--lr", 0.05]
+    key = tmp_path / "phone.key"
+    assert fedgate("key", world.run.path, "--client", 7, "--out", key).stdout == f"{key}\n"
+    options = ["--epochs", 2, "--key", key, "--codec", "int8", "--json", "--lr", 0.05]
     done = fedgate("finetune", world.bundle.path, "--data", world.top / "photos", "--out", out, *options)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -96,6 +100,28 @@ def test_the_next_round_takes_a_devices_update(world, tmp_path):
     # of a trunk's layer too the record says how often each channel was open, and how far from what the bundle knows
     trunk = next(layer.name for layer in world.bundle.manifest.layers if layer.gate)
     assert record.opened[trunk].max() == result["examples"] and record.strength[trunk].max() > 0
+
+
+def test_a_key_of_another_client_or_run_is_refused(world, tmp_path):
+    for name, run, said in (
+        ("client", world.run.info.run, "--client 3, and the --key is of client 7"),
+        ("run", "other", f"the --key is of run other, and the bundle of run {world.run.info.run}"),
+    ):
+        write_file(tmp_path / name, derive_key(bytes(32), run, 7).text().encode(), 0o600)
+        client = 3 if name == "client" else 7
+        words = [
+            "--data",
+            world.top / "photos",
+            "--out",
+            tmp_path / "out",
+            "--client",
+            client,
+            "--key",
+            tmp_path / name,
+        ]
+        done = fedgate("finetune", world.bundle.path, *words)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1) and said in done.stderr, done.stderr
+        assert not (tmp_path / "out").exists()
 
 
 def test_steps_equal_eager_training(world, tmp_path):

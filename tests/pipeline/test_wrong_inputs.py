@@ -55,6 +55,7 @@ USAGE = {
     "train --out RUN": "exists: continue it with --resume",
     "train --out .": "exists and is no run: choose another --out",
     "export RUN --out BUNDLE": "exists: choose another --out, or replace it with --overwrite",
+    "train --out a --clients 2 --rounds 1 --inbox-unsigned": "--inbox-unsigned goes with --inbox DIR",
     "train --resume RUN --lr 0.2": "is a run with --lr 0.1; it cannot be continued with 0.2",
     "train --resume RUN --density 0.25,0.5": "is a run with --density 0.5; it cannot be continued with 0.25,0.5",
 }

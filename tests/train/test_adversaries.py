@@ -40,7 +40,8 @@ def drop(run, change, **fields):
         **{"client": 0, "examples": 10, "local_steps": 1} | fields,
         values={name: np.asarray(change(name, value), np.float32) for name, value in base.items()},
     )
-    (run.inbox.folder / "part").write_bytes(encode_update(update, spec, base))
+    blob = run.senders.key(update.client).sign(encode_update(update, spec, base))
+    (run.inbox.folder / "part").write_bytes(blob)
     os.replace(run.inbox.folder / "part", run.inbox.folder / f"letter-{update.client}.safetensors")
 
 

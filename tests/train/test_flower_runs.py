@@ -8,6 +8,7 @@ import threading
 import pytest
 from superlinks import federation
 
+from fedgate.device_runtime.tensors import pack, unpack
 from fedgate.train.flower.torch_learner import TorchLearner
 from fedgate.train.session import run_training
 
@@ -116,6 +117,31 @@ def test_a_node_that_dies_and_comes_back_in_a_round_is_asked_again(tmp_path, mon
         node = nodes.join(1, Dies)
         model, _ = train(tmp_path / "flower", nodes.superlink())
     assert died and model == local
+
+
+def test_a_node_speaks_for_its_own_client_alone(tmp_path, monkeypatch):
+    """Neither by its answer to who it is, nor by what its update says; nor does one of a name that is no client's."""
+
+    class Other(TorchLearner):
+        def train(self, *arguments):
+            trained = super().train(*arguments)
+            tensors, meta = unpack(trained.blob)
+            return dataclasses.replace(trained, blob=pack(tensors, meta | {"client": 0}))
+
+    with federation(tmp_path, monkeypatch, clients=4) as nodes:
+        nodes.stop()
+        for kind in ("key", "pub"):
+            (nodes.keys / f"nodes/client-3.{kind}").rename(nodes.keys / f"nodes/pi.{kind}")
+        nodes.start()
+        nodes.join(0)
+        nodes.join(1, Other)
+        nodes.join(2, answer=lambda text, blobs: ('{"client": 0, "engine": "?"}', {}))
+        nodes.join(3, key=nodes.keys / "nodes/pi.key")
+        _, rows = train(tmp_path / "run", nodes.superlink(patience=1), clients=4, rounds=2)
+    second = [row for row in rows if row["round"] == 2 and row["client"] is not None]
+    mine = {row["client"]: (row["status"], row["reason"]) for row in second}
+    assert mine[0] == ("used", None) and mine[1] == ("refused", "the update says that it is of client 0")
+    assert mine[2][0] == mine[3][0] == "dropped"
 
 
 def test_without_tls_anybody_is_a_client(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 
+from fedgate.device_runtime.signed import TRAILER, ClientKey, derive_key, unsigned
 from fedgate.device_runtime.tensors import pack, unpack
 from fedgate.device_runtime.update import decode_update, encode_update
 from fedgate.train.config import TrainConfig
@@ -169,7 +170,7 @@ def letter(run, client, base_round=None, **changes):
         base_hash=spec.base_hash,
         values={name: value + np.float32(0.01) for name, value in base.items()},
     )
-    return encode_update(dataclasses.replace(update, **changes), spec, base)
+    return run.senders.key(client).sign(encode_update(dataclasses.replace(update, **changes), spec, base))
 
 
 def send(folder, name, blob):
@@ -210,19 +211,37 @@ def test_bad_letters_are_moved_aside_with_the_reason(run, folder):
     old = letter(one, 7)
     one.round()
     one.round()
-    tensors, meta = unpack(letter(one, 7))
-    bad = {
-        "stale": old,
+    key, file = one.senders.key(7), letter(one, 7)
+    tensors, meta = unpack(unsigned(file))
+    signed = {
         "early": pack(tensors, meta | {"base_round": 5}),
         "other": pack(tensors, meta | {"run": "other"}),
-        "short": letter(one, 7)[:-9],
+        "short": unsigned(file)[:-9],
         "text": b"hello",
         "empty": b"",
+        "twice": file,
         "server": pack(tensors, meta | {"client": -1}),
         "hash": pack(tensors, meta | {"base_hash": "0" * 64}),
+        "stolen": pack(tensors, meta | {"client": 5}),
+    }
+    bad = {name: key.sign(blob) for name, blob in signed.items()} | {
+        "stale": old,
+        "nobody": unsigned(file),
+        "nothing": b"",
+        "changed": bytes([file[0] ^ 1]) + file[1:],
+        "forged": ClientKey(key.run, 7, bytes(32)).sign(unsigned(file)),
+        "elsewhere": derive_key(one.senders.secret, "other", 7).sign(unsigned(file)),
+        "renumbered": file[:-TRAILER] + (5).to_bytes(8, "little") + file[8 - TRAILER :],
+        "huge number": file[:-TRAILER] + bytes([255] * 8) + file[8 - TRAILER :],
         "large": bytes(8_000_000),
     }
-    words = {
+    forged = dict.fromkeys(("changed", "forged", "elsewhere"), "was not signed with the key of client 7")
+    words = forged | {
+        "nobody": "is not signed",
+        "nothing": "is not signed",
+        "renumbered": "was not signed with the key of client 5",
+        "huge number": "was not signed with the key of client 18446744073709551615",
+        "stolen": "it says that it is of client 5, and client 7 has signed it",
         "stale": "2 rounds old, and --max-staleness is 1",
         "early": "of round 5, which is not done yet",
         "other": "run is 'other'",
@@ -242,6 +261,21 @@ def test_bad_letters_are_moved_aside_with_the_reason(run, folder):
         assert moved.read_bytes() == blob and words.get(name, "not a fedgate tensor file") in reasons[moved.name[17:]]
         assert moved.with_name(moved.name + ".reason").read_text() == reasons[moved.name[17:]] + "\n"
     assert list(folder.glob("*.safetensors")) == []
+
+
+def test_without_signatures_anybody_is_one_of_the_runs_clients(run, folder):
+    one = run(clients=2, inbox=str(folder), inbox_unsigned=True)
+    send(folder, "anybody", unsigned(letter(one, 1)))
+    send(folder, "beside", unsigned(letter(one, 2)))
+    send(folder, "device", letter(one, 7))
+    send(folder, "forged", ClientKey(one.info.run, 0, bytes(32)).sign(unsigned(letter(one, 0))))
+    row = one.round()
+    assert statuses(one, 1) == dict.fromkeys((0, 1, 7), "used")
+    assert {each["file"]: each["reason"] for each in row["refused_files"]} == {
+        "beside.safetensors": "it is of client 2, and the run has clients 0 to 1: others need a key",
+        "forged.safetensors": "it was not signed with the key of client 0",
+    }
+    assert [row["file"] for row in rows(one)[:3]] == [None, "anybody.safetensors", "device.safetensors"]
 
 
 def test_the_same_letter_is_not_used_twice(run, folder):

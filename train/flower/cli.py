@@ -106,7 +106,7 @@ def client(superlink, client, ca, key, insecure, data, bundle, engine, work, dev
     \b
     Example:
       fedgate client --superlink 10.0.0.1:8000 --ca ca.crt --key client-0.key --client 0
-      fedgate client --superlink 10.0.0.1:8000 --ca ca.crt --key pi.key --client 1 --bundle first.fedgate --data photos
+      fedgate client --superlink pi:8000 --ca ca.crt --key client-1.key --client 1 --bundle a.fedgate --data photos
     """
     from fedgate.device_runtime.errors import UsageError
 
@@ -170,7 +170,7 @@ def flower():
 @flower.command(short_help="Make the certificates of a SuperLink and its nodes' keys.")
 @click.argument("folder", type=click.Path())
 @click.option("--host", "hosts", multiple=True, metavar="NAME", help="A name or an address of the SuperLink's machine.")
-@click.option("--node", "nodes", multiple=True, metavar="NAME", help="A node; client-N is taken for client N alone.")
+@click.option("--node", "nodes", multiple=True, metavar="client-N", help="The node of client N.")
 def keys(folder, hosts, nodes):
     """Make the certificates of a SuperLink and the keys of its nodes, as far as they are not in FOLDER yet.
 

@@ -1,7 +1,7 @@
 """The `flower` engine: a round's clients train on the nodes of a SuperLink; the server evaluates here.
 
-Which node is which client is what nodes say of themselves, once; a node that is registered as client-N is taken for no
-other. A node that vanishes is waited for, and asked again when it comes back; one that stays away for longer than
+Which node is which client is what nodes say of themselves, once; one with a key is client N only if it is registered
+as client-N. A node that vanishes is waited for, and asked again when it comes back; one that stays away for longer than
 `patience` has dropped out of the round. The SuperLink may vanish too: it is waited for, a new Flower run is started,
 and who has not answered in this round is asked again.
 """
@@ -118,9 +118,8 @@ class FlowerEngine(LocalEngine):
         except FedgateError as error:
             log.warning("node %s does not say which client it is: %s", name or node[0], error)
             return None
-        number = name.removeprefix("client-")
-        if name.startswith("client-") and number.isdigit() and int(number) != client:
-            log.warning("node %s says that it is client %d: not taken", name, client)
+        if name and name != f"client-{client}":  # without keys nodes have no names
+            log.warning("node %s says that it is client %d, which is client-%d alone: not taken", name, client, client)
             return None
         log.warning("client %d is there (%s%s)", client, engine, f", {name}" if name else "")
         return client

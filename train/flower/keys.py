@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedgate.device_runtime.errors import FedgateError, UsageError
-from fedgate.device_runtime.storage import read_file, write_file
+from fedgate.device_runtime.storage import read_file, read_secret, write_file
 
 DAYS = 3650
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -64,8 +64,8 @@ def make_server(folder, hosts):
 
 def make_node(folder, name):
     """The key pair of a node; one that is there is left alone."""
-    if not re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII):
-        raise UsageError(f"'{name}' is no name of a node: letters, digits, dashes, dots and underscores")
+    if not re.fullmatch("client-(0|[1-9][0-9]{0,9})", name):
+        raise UsageError(f"'{name}' is no name of a node: client-N, such as client-0, for client N of the runs")
     if (folder / f"{name}.pub").exists():
         return []
     key = new_key()
@@ -78,9 +78,7 @@ def make_node(folder, name):
 
 def private_key(path):
     """The private key in a file; one that others may read is refused."""
-    blob = read_file(path)
-    if os.stat(path).st_mode & 0o077:
-        raise FedgateError(f"{path} can be read by others than its owner: chmod 600 {path}")
+    blob = read_secret(path)
     load = serialization.load_ssh_private_key if b"OPENSSH" in blob[:60] else serialization.load_pem_private_key
     try:
         return load(blob, None)
@@ -142,9 +140,5 @@ def write_public(path, blob):
 
 
 def write_private(path, key, form):
-    """Never readable by others, not for a moment."""
-    blob = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(blob)
+    write_file(path, key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()), 0o600)
     return path

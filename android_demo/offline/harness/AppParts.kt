@@ -96,6 +96,8 @@ object AppParts {
             "anew" to !place.exists(),
             "client" to plan.client,
             "no numbers" to (tunePlan(0, "3", "x", "5") == null),
+            "key" to tunePlan(0, "3", "0.01", " fedgate-key:1:run:8:${"0a".repeat(32)}\n")!!.run { listOf(client, key!!.run) },
+            "no key" to try { tunePlan(0, "3", "0.01", "fedgate-key:1:run:8:0a") } catch (error: FedgateException) { error.message },
         )
     } catch (error: FedgateException) {
         error.message

@@ -1,6 +1,7 @@
 package org.fedgate.harness
 
 import java.io.File
+import org.fedgate.core.ClientKey
 import org.fedgate.core.FedgateException
 import org.fedgate.core.Fields
 import org.fedgate.core.TunePlan
@@ -12,8 +13,8 @@ import org.fedgate.core.loadExamples
 import org.fedgate.core.parseJson
 
 /**
- * REQUESTS: a file with a JSON object in each line: bundle, data, out, epochs, lr, validation, and stop: after how many
- * steps the user stops it, or 0. Prints for each the result with each step's loss, or the message.
+ * REQUESTS: a file with a JSON object in each line: bundle, data, out, epochs, lr, validation, stop: after how many
+ * steps the user stops it, or 0, and client: a number or a key. Prints for each the result with each step's loss, or the message.
  */
 object Tune {
     @JvmStatic
@@ -31,6 +32,8 @@ object Tune {
 
     private fun tune(request: Fields, losses: MutableList<Double>): Map<String, Any?> {
         val bundle = loadBundle(File(request.text("bundle", 1000)))
+        val client = request.text("client", 200)
+        val key = if (ClientKey.isMeant(client)) ClientKey.parse(client) else null
         val plan = TunePlan(
             level = 0,
             epochs = request.int("epochs", 1, 100),
@@ -38,7 +41,8 @@ object Tune {
             seed = 3,
             validation = request.number("validation", 0.0, 1.0),
             patience = 1000,
-            client = 7,
+            client = key?.client ?: client.toInt(),
+            key = key,
         )
         val watcher = object : TuneWatcher {
             override fun step(epoch: Int, step: Int, loss: Double) {

@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fedgate.device_runtime.bundle import load_bundle
+from fedgate.device_runtime.signed import derive_key
+from fedgate.device_runtime.storage import write_file
+
 NAME = "-pics $(touch x) '\n\""
 
 
@@ -28,11 +32,19 @@ def test_finetune_and_verify_there(fedgate, device, need_kernel, tmp_path):
     here("train", *small, "--density", "0.5", "--out", tmp_path / "run")
     bundle = tmp_path / "tunable.fedgate"
     here("export", tmp_path / "run", "--to", "litert", "--trainable", "head", "--out", bundle)
-    status, out, err = fedgate("finetune", bundle, "--data", f"./{NAME}", "--out", "mine", "--epochs", 2)
+    key = derive_key(bytes(32), load_bundle(bundle).tail().spec.run, 5)
+    write_file(tmp_path / "my.key", key.text().encode(), 0o600)
+    words = ("--out", "mine", "--epochs", 2, "--key", "my.key")
+    status, out, err = fedgate("finetune", bundle, "--data", f"./{NAME}", *words)
     assert (status, err) == (0, "") and "mine/personal.safetensors: the model" in out
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == [
-        *("personal.safetensors", "update-client-0.safetensors")
+        *("personal.safetensors", "update-client-5.safetensors")
     ]
+    assert key.has_signed((tmp_path / "mine/update-client-5.safetensors").read_bytes())
+    found = [
+        path for path in device.home.rglob("*") if path.is_file() and key.secret.hex().encode() in path.read_bytes()
+    ]
+    assert found == []  # it signs here
     assert not [name for name in device.copies() if name.startswith("out-")]
     status, out, err = fedgate("verify", bundle, "--personal", "mine/personal.safetensors")
     assert (status, err) == (0, "") and out.count(" ok ") == 2

@@ -2,18 +2,24 @@ package org.fedgate.app
 
 import java.io.File
 import org.fedgate.core.Bundle
+import org.fedgate.core.ClientKey
 import org.fedgate.core.Examples
 import org.fedgate.core.TunePlan
 import org.fedgate.core.canonicalJson
 import org.fedgate.core.sha256
 
-/** The plan that a user's three fields say; null where one is no number. Throws `UsageException` out of range. */
+/**
+ * The plan that a user's three fields say; client: its number or its key. Null where one is no number. Throws
+ * `UsageException` out of range.
+ */
 fun tunePlan(level: Int, epochs: String, rate: String, client: String): TunePlan? {
+    val key = if (ClientKey.isMeant(client)) ClientKey.parse(client) else null
     return TunePlan(
         level = level,
         epochs = epochs.toIntOrNull() ?: return null,
         lr = rate.toDoubleOrNull() ?: return null,
-        client = client.toIntOrNull() ?: return null,
+        client = key?.client ?: client.toIntOrNull() ?: return null,
+        key = key,
         skipUnreadable = true,
     )
 }

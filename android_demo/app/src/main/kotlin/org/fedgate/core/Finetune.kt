@@ -29,6 +29,7 @@ fun finetune(
     val tail = bundle.tail()
     val info = bundle.manifest.tail!!
     val batch = plan.batch(info)
+    plan.checkRun(tail.spec.run)
     makeFolder(work)
     TailPrograms(bundle, plan.threads).use { programs ->
         openFeatures(bundle, programs, examples, plan.level, work).use { features ->
@@ -97,7 +98,8 @@ private fun write(
     val info = bundle.manifest.tail!!
     val update = File(out, "update-client-${plan.client}.safetensors")
     val blob = encodeUpdate(tailUpdate(bundle, tail, done.best, plan, examples), tail.spec)
-    writeFile(update, blob)
+    val file = plan.key?.sign(blob) ?: blob
+    writeFile(update, file)
     val best = done.bestEpoch()!!
     val after = done.epochs[best - 1]["validation_accuracy"] as Double?
     val tensors = tail.spec.parameters.mapValues { tail.tensors.getValue(it.key) } + done.best.parameters
@@ -117,7 +119,7 @@ private fun write(
         "best_epoch" to best,
         "epochs" to done.epochs,
         "steps" to done.best.steps,
-        "update_bytes" to blob.size,
+        "update_bytes" to file.size,
         "run_trains_it" to (bundle.manifest.training["trainable"] == info.trainable),
         "personal" to "${File(out, PERSONAL)}",
         "update" to "$update",

@@ -5,7 +5,7 @@ package org.fedgate.core
  *
  * batchSize: null for what the bundle was exported for. validation: the share of each class that is held out to judge
  * by. patience: epochs without a lower loss on it before the training stops. client: the number under which a server
- * knows this device.
+ * knows this device. key: of that client, which signs the update.
  */
 data class TunePlan(
     val level: Int,
@@ -21,6 +21,7 @@ data class TunePlan(
     val validation: Double = 0.2,
     val patience: Int = 3,
     val client: Int = 0,
+    val key: ClientKey? = null,
     val skipUnreadable: Boolean = false,
     val threads: Int = 1,
 ) {
@@ -37,6 +38,12 @@ data class TunePlan(
         inRange("patience", patience, 1, Int.MAX_VALUE)
         inRange("client", client, 0, Int.MAX_VALUE)
         inRange("threads", threads, 1, 1024)
+    }
+
+    /** Throws [UsageException] where the key is not of the run that a bundle is from. */
+    fun checkRun(run: String) {
+        val own = key?.run ?: return
+        if (own != run) throw UsageException("the key is of the run $own, and the bundle of the run ${printable(run)}")
     }
 
     /** Examples of a step. Throws [UsageException] where the programs do not take so many. */
