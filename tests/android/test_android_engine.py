@@ -7,6 +7,7 @@ import subprocess
 
 import numpy as np
 import pytest
+import torch
 from ways import EVERY_WAY
 
 from fedgate.device_runtime.engines import load_program
@@ -36,6 +37,45 @@ def ask(harness, tmp_path):
         return found
 
     return run
+
+
+def writes_into_a_constant(shape, classes):
+    """An ExecuTorch program for images of a shape, whose output lies where the file has a constant."""
+    from executorch.exir import schema, to_edge
+    from executorch.exir._serialize._program import deserialize_pte_binary, serialize_pte_binary
+
+    class Adds(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("row", torch.ones(1, classes))
+
+        def forward(self, image):
+            return image.flatten(1)[:, :1] + self.row
+
+    made = torch.export.export(Adds(), (torch.zeros(shape),))
+    file = deserialize_pte_binary(to_edge(made).to_executorch().buffer)
+    plan = file.program.execution_plan[0]
+    tensors = [value.val for value in plan.values if isinstance(value.val, schema.Tensor)]
+    output = plan.values[plan.outputs[0]].val
+    output.data_buffer_idx = next(tensor.data_buffer_idx for tensor in tensors if tensor.data_buffer_idx)
+    output.allocation_info = None
+    return bytes(serialize_pte_binary(file))
+
+
+@EVERY_WAY
+def test_a_program_that_writes_into_its_constants_does_not_end_the_app(ask, bundle, tmp_path):
+    """Where constants are the file's own read-only pages, the first write ends the process."""
+    copy = shutil.copytree(bundle.path, tmp_path / "evil.fedgate")
+    fields = json.loads((copy / "manifest.json").read_text())
+    entry = next(each for each in fields["programs"] if each["engine"] == "executorch" and each["role"] == "static")
+    blob = writes_into_a_constant(bundle.reference().image[:1].shape, len(bundle.manifest.labels))
+    (copy / entry["file"]).write_bytes(blob)
+    entry |= {"bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest()}
+    (copy / "manifest.json").write_bytes(render_manifest(fields))
+    (answer,) = ask(copy, {"command": "verify"})
+    found = {each["file"]: each["status"] for each in answer["result"]["programs"]}
+    assert found.pop(entry["file"]) != "ok"  # it computes something else
+    assert "ok" in found.values()
 
 
 @EVERY_WAY

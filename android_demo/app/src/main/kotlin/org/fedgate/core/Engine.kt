@@ -46,7 +46,8 @@ class LoadedProgram(bundle: Bundle, val program: Program, threads: Int = 1) : Cl
         Engine.whyNot(program)?.let { throw FedgateException("cannot run ${program.file}: it $it") }
         checkProgram(bundle.file(program.file))
         module = runtimeErrors("executorch refuses to load ${program.file}") {
-            Module.load(bundle.file(program.file).path, Module.LOAD_MODE_MMAP, threads).also { loaded ->
+            // read, not mapped: a program that writes where its constants lie would end the app at a read-only page
+            Module.load(bundle.file(program.file).path, Module.LOAD_MODE_FILE, threads).also { loaded ->
                 try {
                     loaded.loadMethod("forward")
                 } catch (error: Throwable) {
