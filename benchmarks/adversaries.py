@@ -31,7 +31,7 @@ from result_file import json_option, write_result
 
 from fedgate.device_runtime.tables import console, table
 from fedgate.device_runtime.update import MOST, encode_update
-from fedgate.train.config import TrainConfig
+from fedgate.train.config.resolve import resolve
 from fedgate.train.gather import judge
 from fedgate.train.ingredients import describe_run, prepare
 from fedgate.train.local_engine import NoResult
@@ -185,7 +185,7 @@ def main(clients, rounds, partition, seeds, names, chosen, quick, json_path):
         for name in names or STRATEGIES:
             for seed in seeds:
                 same = {"clients": clients, "rounds": rounds, "partition": partition, "seed": seed}
-                found, share = accuracy(TrainConfig(**same, **OPTIONS[option]), name)
+                found, share = accuracy(resolve(**same, **OPTIONS[option]), name)
                 rows.append({"adversary": name, "aggregation": option, **same, "share": share, "accuracy": found})
                 write_result(json_path, rows)  # after each run: what was measured stays if the next one fails
         show(rows)

@@ -26,7 +26,7 @@ from result_file import write_result
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tables import console, table
 from fedgate.train.cli import floats
-from fedgate.train.config import TrainConfig
+from fedgate.train.config.resolve import resolve
 
 INT8, INT4 = ({"codec": codec, "download_codec": codec} for codec in ("int8", "int4"))
 ARMS = {
@@ -126,7 +126,7 @@ def main(
             try:
                 rounds = options["rounds"] + (more_rounds if arm != "dense" else 0)
                 same = {"data": data, "image_size": image_size, "model": model, "density": densities, "seed": seed}
-                config = TrainConfig(**same, **chosen, **options | {"rounds": rounds})
+                config = resolve(**same, **chosen, **options | {"rounds": rounds})
                 rounds = train(config, workers)
             except FedgateError as error:
                 raise click.ClickException(str(error)) from error

@@ -23,7 +23,7 @@ from result_file import write_result
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tables import console, table
 from fedgate.train.cli import floats
-from fedgate.train.config import TrainConfig
+from fedgate.train.config.resolve import resolve
 
 LAST = 3  # rounds whose mean is the accuracy of a run's end
 
@@ -65,11 +65,11 @@ def main(data, train_images, model, densities, more_rounds, seeds, workers, quic
     rows = []
     for seed in seeds:
         try:
-            run = {density: TrainConfig(density=(density,), seed=seed, **options) for density in densities}
+            run = {density: resolve(density=(density,), seed=seed, **options) for density in densities}
             alone = {density: train(config, workers) for density, config in run.items()}
             for more in (0, *more_rounds):
                 longer = options | {"rounds": options["rounds"] + more}
-                together = train(TrainConfig(density=densities, seed=seed, **longer), workers)
+                together = train(resolve(density=densities, seed=seed, **longer), workers)
                 facts = options | {"seed": seed, "data": name, "rounds_of_levels": longer["rounds"]}
                 rows += [row | facts for row in compare(densities, alone, together)]
                 show(rows)

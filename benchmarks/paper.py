@@ -41,8 +41,8 @@ from result_file import json_option, write_result
 from fedgate.device_runtime.errors import FedgateError, UsageError, choose
 from fedgate.device_runtime.tables import console
 from fedgate.train.cli import floats
-from fedgate.train.config import TrainConfig
-from fedgate.train.presets import PRESETS
+from fedgate.train.config.presets import PRESETS
+from fedgate.train.config.resolve import resolve
 
 
 def ask(groups, sizes, source, seeds, workers, seconds, tell):
@@ -55,7 +55,7 @@ def ask(groups, sizes, source, seeds, workers, seconds, tell):
             dense = None
             for arm in group.arms:
                 tell(f"seed {seed}: {arm.name}")
-                run = finished(TrainConfig(**options | arm.options, seed=seed), workers)
+                run = finished(resolve(**options | arm.options, seed=seed), workers)
                 dense = dense or run
                 trained[seed, arm.name] = run.path
                 rows += [row | facts for row in answers(group.parts, arm, seed, run, dense)]

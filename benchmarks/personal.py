@@ -24,7 +24,7 @@ from fedgate.device_runtime.machine import cpu_name
 from fedgate.device_runtime.tables import console, table
 from fedgate.export.reference import kept_by_record
 from fedgate.train.client import LocalPlan, client_seed, resolve_precision, train_locally
-from fedgate.train.config import TrainConfig
+from fedgate.train.config.resolve import resolve
 from fedgate.train.data import load_data
 from fedgate.train.evaluation import evaluate
 from fedgate.train.network import build_network, load_tensors, network_tensors
@@ -33,7 +33,7 @@ from fedgate.train.personal import own_test_images, worst_decile
 from fedgate.train.salience import observe
 from fedgate.train.schedule import densities_at, learning_rate_at
 
-DEFAULTS = TrainConfig()
+DEFAULTS = resolve()
 
 
 class Bench:

@@ -31,7 +31,7 @@ from fedgate.device_runtime.machine import OtherLoad, cpu_name
 from fedgate.device_runtime.stats import median_interval, paired_ratio
 from fedgate.device_runtime.update import decode_update
 from fedgate.train.client import resolve_precision
-from fedgate.train.config import TrainConfig
+from fedgate.train.config.resolve import resolve
 from fedgate.train.downloads import Broadcast, note_changes
 from fedgate.train.local_engine import LocalEngine
 from fedgate.train.network import network_tensors
@@ -50,7 +50,7 @@ class Local:
         self.workload = workload
         self.network = workload.network()
         self.spec = update_spec(self.network, "benchmark")
-        self.strategy = strategy_of(TrainConfig(clients=workload.clients), self.network)
+        self.strategy = strategy_of(resolve(clients=workload.clients), self.network)
         self.state, self.clients = initial_state(network_tensors(self.network), self.strategy), {}
         self.engine = LocalEngine(workload.network, data, parts, workload.precision, cores)
 

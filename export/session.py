@@ -19,10 +19,10 @@ from fedgate.device_runtime.tensors import pack
 from fedgate.device_runtime.text import printable
 from fedgate.device_runtime.verify import verify
 from fedgate.train.augment import normalise
+from fedgate.train.config.options import TRAINABLE
 from fedgate.train.ingredients import make_network, run_data
 from fedgate.train.network import load_tensors
 from fedgate.train.run_directory import RunDirectory
-from fedgate.train.tails import TRAINABLE
 
 from .check import compare_gated, compare_plain
 from .left_out import LeftOut

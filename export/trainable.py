@@ -9,6 +9,7 @@ from fedgate.device_runtime.errors import UsageError
 from fedgate.device_runtime.macs import mask_width
 from fedgate.device_runtime.ports import HYPERPARAMETERS, MOMENTUM, TRUNK_OPEN, Port, TailInfo, masks
 from fedgate.device_runtime.tail import Tail
+from fedgate.train.config.resolve import changed
 from fedgate.train.downloads import Broadcast
 from fedgate.train.ingredients import make_network
 from fedgate.train.network import GatedNetwork, load_tensors, network_tensors
@@ -52,7 +53,7 @@ def make_trainable(directory, state, trainable, batch_size) -> Trainable:
     same = trainable == config.trainable
     if not same:
         base = config.base or str(directory.path)
-        info = dataclasses.replace(info, config=dataclasses.replace(config, trainable=trainable, base=base))
+        info = dataclasses.replace(info, config=changed(config, trainable=trainable, base=base))
     network = make_network(info, tensors=state.tensors).eval()
     cut = cut_network(network, trainable)
     # What clients of the next round would be given, of a run that trains the same.

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from fedgate.device_runtime.tuning.examples import write_samples
-from fedgate.train.config import TrainConfig
+from fedgate.train.config.resolve import resolve
 from fedgate.train.ingredients import describe_run, prepare
 from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
@@ -25,7 +25,7 @@ def run_last_stage(top, options):
 
 def last_stage_config(top, options):
     """What top/run trains."""
-    return TrainConfig(**options, trainable="last-stage", base=str(top / "base"), inbox=str(top / "inbox"))
+    return resolve(**options, trainable="last-stage", base=str(top / "base"), inbox=str(top / "inbox"))
 
 
 def write_images(top, data, part, classes, count):

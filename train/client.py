@@ -22,7 +22,7 @@ class LocalPlan:
     densities: those of this round, one a level. level: the one that the client trains; None draws one a batch.
     lr: of the first local epoch; each later one has `lr_decay` times that of the one before.
     adaptive_gradient: closed channels do not move (see `adaptive`), nor then are they computed where `sliced`.
-    algorithm: one of `strategies.ALGORITHMS`. upload_share, codec: of the upload (see `wire`); a share of None sends
+    algorithm: as of --algorithm. upload_share, codec: of the upload (see `wire`); a share of None sends
     every channel.
     """
 

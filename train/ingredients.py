@@ -14,6 +14,7 @@ from fedgate.device_runtime.errors import UsageError
 from .client import LocalPlan, resolve_precision
 from .cohort import CohortEngine
 from .config import TrainConfig
+from .config.resolve import changed
 from .data import load_data
 from .local_engine import LocalEngine
 from .network import build_network, load_tensors
@@ -113,7 +114,7 @@ def run_data(info: RunInfo, moved=None):
 
     Their hash tells whether they are the same. Raises `UsageError` for others, and for none.
     """
-    config = info.config if moved is None else dataclasses.replace(info.config, data=str(moved))
+    config = info.config if moved is None else changed(info.config, data=str(moved))
     try:
         data, parts = prepare(config)
     except UsageError as error:

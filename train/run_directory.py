@@ -20,6 +20,7 @@ from fedgate.device_runtime.tensors import read_tensors, write_tensors
 
 from .checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from .config import TrainConfig
+from .config.resolve import read_config
 
 KEPT_CHECKPOINTS = 2
 # Of config.json, beside the options: what the field holds at least.
@@ -85,7 +86,7 @@ class RunDirectory:
         if (document.get("format"), document.get("version")) != ("fedgate-run", 1):
             raise FedgateError(f"{path} holds a run of another format version: this fedgate reads fedgate-run 1")
         try:
-            config = TrainConfig.from_json(json.dumps(document.get("config")))
+            config = read_config(json.dumps(document.get("config")))
         except UsageError as error:
             raise FedgateError(f"{path}/config.json is damaged: {error}") from error
         for key, names in FACTS.items():
@@ -144,7 +145,7 @@ class RunDirectory:
     def has_config(self, text):
         """Whether a checkpoint's JSON text is this run's configuration, as whichever fedgate wrote it."""
         try:
-            return TrainConfig.from_json(text) == self.info.config
+            return read_config(text) == self.info.config
         except UsageError:
             return False
 

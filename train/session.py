@@ -8,7 +8,7 @@ from fedgate.device_runtime.tables import console
 from fedgate.device_runtime.text import check_utf8
 
 from .board import Board
-from .config import TrainConfig
+from .config.resolve import changed, resolve
 from .inbox import check_inbox
 from .ingredients import base_tensors, describe_run, make_network, prepare, run_data, with_code
 from .partition import plot_class_table, render_class_table
@@ -24,7 +24,7 @@ def new_config(options):
     if options.get("base"):
         base = RunDirectory.open(Path(options["base"]).expanduser()).info.config
         options = {name: getattr(base, name) for name in NETWORK} | options
-    return TrainConfig(**options)
+    return resolve(**options)
 
 
 def resolve_config(resume=None, options=None):
@@ -124,7 +124,7 @@ def check_superlink(config, superlink):
 def check_same(directory, options):
     """Refuse options that contradict those a run was started with; its data may lie elsewhere now."""
     config = directory.info.config
-    given = dataclasses.asdict(dataclasses.replace(config, **options | {"data": config.data}))
+    given = dataclasses.asdict(changed(config, **options | {"data": config.data}))
     for name, value in dataclasses.asdict(config).items():
         if given[name] != value:
             option = name.replace("_", "-")

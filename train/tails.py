@@ -4,8 +4,6 @@ from fedgate.device_runtime.errors import UsageError
 
 from .strategies.norms import is_statistic
 
-TRAINABLE = ("all", "head", "last-stage")
-
 
 def trunk(layers, trainable):
     """Names of the layers that stay frozen. Raises `UsageError` for a network without such a tail.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fedgate.train.config import TrainConfig
+from fedgate.train.config.resolve import resolve
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
@@ -28,7 +28,7 @@ CNN = "cnn", 10, (1, 8, 8)
 def test_federations_differ_in_what_is_asked_and_every_arm_is_a_training():
     arms = federated_arms(0.5)
     assert len({arm.name for arm in arms}) == len(arms) == 4 * 3 + 4
-    configs = [TrainConfig(**arm.options) for arm in arms]
+    configs = [resolve(**arm.options) for arm in arms]
     assert (configs[0].gate, configs[0].algorithm, configs[0].codec) == ("none", "fedavg", "fp32")  # sets the target
     for algorithm in ("fedavg", "fedprox", "fednova", "scaffold"):
         plain = {(c.gate, c.upload) for c in configs if c.algorithm == algorithm and c.codec == "fp32"}
@@ -45,7 +45,7 @@ def test_slim_controls_have_the_macs_of_the_gates():
     assert [arm.name for arm in arms] == ["dense", "paper 0.5", "fbs 0.5", "paper 1", "slim 0.5", "slim-scale 0.5"]
     gated = nominal_macs(*CNN, "paper", 0.5)
     for arm in arms[-2:]:
-        config = TrainConfig(**arm.options)
+        config = resolve(**arm.options)
         assert nominal_macs(*CNN, config.gate, 1.0, width=config.width) == pytest.approx(gated, rel=0.04)
     assert arms[-1].options["gate"] == "scale" and not arms[-2].gated
 
@@ -106,7 +106,7 @@ def test_the_sizes_of_a_budget_stay_when_it_is_asked_again(tmp_path, monkeypatch
 
 def test_a_kept_run_is_found_when_fedgate_has_got_an_option_since(tmp_path, monkeypatch):
     monkeypatch.setattr(kept_runs, "RUNS", tmp_path)
-    config = TrainConfig(rounds=1, clients=2, local_epochs=1)
+    config = resolve(rounds=1, clients=2, local_epochs=1)
     rounds = kept_runs.train(config, workers=1)
     before = kept_runs.place(config)
     stored = json.loads((before / "config.json").read_text())
@@ -114,7 +114,7 @@ def test_a_kept_run_is_found_when_fedgate_has_got_an_option_since(tmp_path, monk
     (before / "config.json").write_text(json.dumps(stored))
     earlier = before.rename(tmp_path / "named-by-fewer-options")
     assert kept_runs.place(config) == earlier and kept_runs.train(config, workers=1) == rounds
-    assert kept_runs.place(TrainConfig(rounds=2, clients=2, local_epochs=1)) not in (before, earlier)
+    assert kept_runs.place(resolve(rounds=2, clients=2, local_epochs=1)) not in (before, earlier)
 
 
 def test_the_gap_of_each_client():

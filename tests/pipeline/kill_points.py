@@ -20,7 +20,7 @@ from pathlib import Path
 from processes import rows
 
 from fedgate.device_runtime.update import decode_update, encode_update
-from fedgate.train.config import TrainConfig
+from fedgate.train.config.resolve import resolve
 from fedgate.train.ingredients import describe_run, prepare
 from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
@@ -52,7 +52,7 @@ def begin(run, options):
         return
     inbox = run.parent / "in"
     inbox.mkdir(parents=True)
-    config = TrainConfig(**options, inbox=str(inbox))
+    config = resolve(**options, inbox=str(inbox))
     data, parts = prepare(config)
     with Run(RunDirectory.create(run, describe_run(config, data)), data, parts) as first:
         start = first.broadcast()

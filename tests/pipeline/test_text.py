@@ -19,7 +19,7 @@ from fedgate.cli import main
 from fedgate.device_runtime.tables import PlainConsole, print_predictions, print_verification, table
 from fedgate.device_runtime.targets.results import failure
 from fedgate.device_runtime.text import LogFormatter, printable
-from fedgate.train.config_file import toml_value
+from fedgate.train.config.file import toml_value
 from fedgate.train.flower.messages import Answer, read_answer, write_answer
 from fedgate.train.flower.units import unit_text
 from fedgate.train.progress import RoundProgress

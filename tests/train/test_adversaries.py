@@ -11,7 +11,7 @@ from fedgate.cli import main
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.update import MOST, decode_update, encode_update
 from fedgate.train.checkpoint import Checkpoint, write_checkpoint
-from fedgate.train.config import TrainConfig
+from fedgate.train.config.resolve import resolve
 from fedgate.train.gather import Turnout
 from fedgate.train.ingredients import describe_run, prepare
 from fedgate.train.norms import near_the_others, pool
@@ -25,7 +25,7 @@ SMALL = {"clients": 4, "rounds": 4, "local_epochs": 1, "width": 0.25, "partition
 
 def begin(path, **options):
     (path.parent / "in").mkdir(exist_ok=True)
-    config = TrainConfig(**SMALL | {"inbox": str(path.parent / "in")} | options)
+    config = resolve(**SMALL | {"inbox": str(path.parent / "in")} | options)
     data, parts = prepare(config)
     directory = RunDirectory.open(path) if path.exists() else RunDirectory.create(path, describe_run(config, data))
     return Run(directory, data, parts)

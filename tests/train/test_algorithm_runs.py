@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fedgate.device_runtime.tensors import read_tensors
-from fedgate.train.config import TrainConfig
+from fedgate.train.config.resolve import resolve
 from fedgate.train.ingredients import describe_run, prepare
 from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
@@ -27,7 +27,7 @@ SMALL = {"clients": 3, "rounds": 3, "local_epochs": 1, "batch_size": 128, "densi
 @pytest.mark.parametrize("name", ["scaffold", pytest.param("adam", marks=pytest.mark.all)])
 def test_a_run_taken_up_after_a_round_ends_with_the_same_bytes(tmp_path, name, capfd):
     """Also with another number of workers: what the server and its clients remember is in the checkpoint."""
-    config = TrainConfig(**SMALL, **ALGORITHMS[name])
+    config = resolve(**SMALL, **ALGORITHMS[name])
     data, parts = prepare(config)
     whole, halves = (RunDirectory.create(tmp_path / each, describe_run(config, data)) for each in ("whole", "halves"))
     with Run(whole, data, parts) as run:

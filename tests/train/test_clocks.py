@@ -8,7 +8,7 @@ import pytest
 from fedgate.device_runtime.errors import UsageError
 from fedgate.device_runtime.macs import Layer
 from fedgate.train.clocks import Clocks, client_speeds, make_clocks, parse_rate, parse_spread, training_macs
-from fedgate.train.config import TrainConfig
+from fedgate.train.config.resolve import resolve
 
 LAYERS = (
     Layer("a", "conv", 3, 8, (3, 3), (4, 4), gate=True),
@@ -65,5 +65,5 @@ def test_wrong_spreads(text):
 
 
 def test_the_clocks_of_a_configuration():
-    clocks = make_clocks(TrainConfig(clients=3, client_speed=0.5, uplink="1Mbit", downlink="2Mbit"))
+    clocks = make_clocks(resolve(clients=3, client_speed=0.5, uplink="1Mbit", downlink="2Mbit"))
     assert clocks.training(2, 1e9) == 2.0 and clocks.sending(125_000) == 1.0 and clocks.receiving(125_000) == 0.5

@@ -9,13 +9,13 @@ import torch
 from fedgate.device_runtime.errors import UsageError
 from fedgate.train.client import LocalPlan
 from fedgate.train.cohort import KNOWN, OWN, CohortEngine
-from fedgate.train.config import TrainConfig
+from fedgate.train.config.resolve import resolve
 from fedgate.train.ingredients import describe_run, make_engine, make_network, prepare
 from fedgate.train.network import network_tensors
 from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
 
-CONFIG = TrainConfig(
+CONFIG = resolve(
     density=(0.5,),
     clients=5,
     rounds=2,
@@ -91,7 +91,7 @@ def test_auto_is_the_loop_without_a_gpu():
 
 def test_unknown_engines_and_workers_are_refused(tmp_path):
     with pytest.raises(UsageError, match="unknown engine 'grpahics'; known: auto, loop, cohort"):
-        TrainConfig(engine="grpahics")
+        resolve(engine="grpahics")
     with pytest.raises(UsageError, match="--workers is for --engine loop"):
         run(tmp_path / "run", "cohort", workers=2)
 

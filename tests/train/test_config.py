@@ -10,6 +10,7 @@ from fedgate.device_runtime.tensors import read_tensors, write_tensors
 from fedgate.train.checkpoint import Checkpoint
 from fedgate.train.cli import train
 from fedgate.train.config import TrainConfig
+from fedgate.train.config.resolve import read_config, resolve
 from fedgate.train.run_directory import FACTS, RunDirectory, RunInfo
 from fedgate.train.strategies import ServerState
 
@@ -36,18 +37,18 @@ def test_every_option_has_a_field_and_its_help_the_default():
 
 
 def test_a_configuration_round_trips():
-    config = TrainConfig(model="resnet20", density=(0.25, 1.0), seed=3)
-    assert TrainConfig.from_json(config.to_json()) == config
-    assert config.to_json() == TrainConfig.from_json(config.to_json()).to_json()
+    config = resolve(model="resnet20", density=(0.25, 1.0), seed=3)
+    assert read_config(config.to_json()) == config
+    assert config.to_json() == read_config(config.to_json()).to_json()
 
 
 def test_paths_are_made_absolute_and_names_are_not(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pictures").mkdir()
-    assert TrainConfig(data="pictures").data == str(tmp_path / "pictures")
-    assert TrainConfig(model="net.py:make").model == str(tmp_path / "net.py:make")
-    assert TrainConfig(data="uoft-cs/cifar10").data == "uoft-cs/cifar10"
-    assert TrainConfig().data == "digits"
+    assert resolve(data="pictures").data == str(tmp_path / "pictures")
+    assert resolve(model="net.py:make").model == str(tmp_path / "net.py:make")
+    assert resolve(data="uoft-cs/cifar10").data == "uoft-cs/cifar10"
+    assert resolve().data == "digits"
 
 
 def test_gate_and_density_follow_from_each_other():
@@ -60,9 +61,9 @@ def test_gate_and_density_follow_from_each_other():
         ({"gate": "none"}, "none", (1.0,)),
         ({"gate": "scale"}, "scale", (1.0,)),
     ]:
-        config = TrainConfig(**given)
+        config = resolve(**given)
         assert (config.gate, config.density) == (gate, density)
-        assert TrainConfig.from_json(config.to_json()) == config
+        assert read_config(config.to_json()) == config
 
 
 @pytest.mark.parametrize(
@@ -97,27 +98,27 @@ def test_gate_and_density_follow_from_each_other():
 )
 def test_bad_values_are_refused(fields, words):
     with pytest.raises(UsageError, match=words):
-        TrainConfig(**fields)
+        resolve(**fields)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"data": 1}', "null", '{"rounds": "x"}'])
 def test_damaged_configurations_are_refused(text):
     with pytest.raises(UsageError):
-        TrainConfig.from_json(text)
-    whole = json.loads(TrainConfig().to_json())
+        read_config(text)
+    whole = json.loads(resolve().to_json())
     with pytest.raises(UsageError, match="unknown_option"):
-        TrainConfig.from_json(json.dumps(whole | {"unknown_option": 1}))
+        read_config(json.dumps(whole | {"unknown_option": 1}))
 
 
 def test_options_that_a_text_does_not_know_yet_have_their_defaults():
-    config = TrainConfig(model="resnet20", rounds=3)
+    config = resolve(model="resnet20", rounds=3)
     older = {name: value for name, value in json.loads(config.to_json()).items() if name not in ("robust", "inbox")}
-    assert TrainConfig.from_json(json.dumps(older)) == config
+    assert read_config(json.dumps(older)) == config
 
 
 def test_a_run_that_knew_fewer_options_is_opened(tmp_path):
     """Its checkpoints hold the same configuration, and are still told from those of another run."""
-    config = TrainConfig(rounds=3)
+    config = resolve(rounds=3)
     facts = {key: dict.fromkeys(names, "") for key, names in FACTS.items()}
     made = RunDirectory.create(tmp_path / "run", RunInfo("name", config, *facts.values()))
     made.save(Checkpoint(ServerState(1, {"w": np.zeros(2, np.float32)}), progress={}))

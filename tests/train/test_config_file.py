@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from fedgate.cli import main
 from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.train.cli import train
-from fedgate.train.config import TrainConfig
-from fedgate.train.config_file import render_options
-from fedgate.train.presets import PRESETS
+from fedgate.train.config.file import render_options
+from fedgate.train.config.presets import PRESETS
+from fedgate.train.config.resolve import resolve
 from fedgate.train.run_directory import RunDirectory, RunInfo
 
 
@@ -24,7 +24,7 @@ def printed(*arguments):
     if done.exception is not None:
         raise done.exception
     fields = {key.replace("-", "_"): value for key, value in tomllib.loads(done.output).items()}
-    return done.output, TrainConfig(**fields)
+    return done.output, resolve(**fields)
 
 
 def reals(low, high):
@@ -33,7 +33,7 @@ def reals(low, high):
 
 names = st.text(max_size=20).filter(lambda text: not text.startswith("~"))  # what they name is looked up later
 configs = st.builds(
-    TrainConfig,
+    resolve,
     data=names,
     label=st.none() | names,
     group=st.none() | names,
@@ -127,7 +127,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_pa
 
 
 def test_a_run_prints_its_configuration(tmp_path):
-    config = TrainConfig(density=(0.25, 1.0), seed=9)
+    config = resolve(density=(0.25, 1.0), seed=9)
     resolved = {"device": "cpu", "precision": "fp32", "augment": "none"}
     data = {"name": "digits", "sha256": "", "labels": [], "shape": [1, 8, 8], "mean": [0.0], "std": [1.0]}
     RunDirectory.create(tmp_path / "run", RunInfo("a", config, resolved, data, {}))

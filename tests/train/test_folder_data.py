@@ -11,7 +11,7 @@ from PIL import Image
 from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.device_runtime.images import load_pixels
 from fedgate.device_runtime.tuning.examples import load_examples
-from fedgate.train.config import TrainConfig
+from fedgate.train.config.resolve import resolve
 from fedgate.train.data import load_data
 from fedgate.train.decoding import Encoded, Reading, decode_images, read_images
 from fedgate.train.ingredients import describe_run, run_data
@@ -122,7 +122,7 @@ def test_background(tmp_path):
         data = load_data(str(tmp_path / "d"), background=background)
         assert data.train_images[data.train_labels == 0][0, :, 4, 4].tolist() == seen[: data.train_images.shape[1]]
     with pytest.raises(UsageError, match="'no-colour' is no colour"):
-        TrainConfig(background="no-colour")
+        resolve(background="no-colour")
     with pytest.raises(UsageError, match="leave label, group, image, size, background"):
         load_data("digits", background="black")
 
@@ -141,7 +141,7 @@ def test_unlabelled_folders(tmp_path):
 
 
 def test_data_that_moved_are_known_by_their_hash(tmp_path):
-    config = TrainConfig(data=str(photos(tmp_path / "here", ["cat", "dog"])), clients=2, partition="iid")
+    config = resolve(data=str(photos(tmp_path / "here", ["cat", "dog"])), clients=2, partition="iid")
     info = describe_run(config, load_data(config.data))
     (tmp_path / "here").rename(tmp_path / "there")
     with pytest.raises(UsageError, match="if the run's data lie elsewhere now, name the place with --data"):
@@ -160,7 +160,7 @@ def test_data_that_moved_are_known_by_their_hash(tmp_path):
 def test_a_folder_whose_name_is_no_utf8(tmp_path):
     photos(tmp_path / "d\udce9", ["cat", "dog"])
     with pytest.raises(UsageError, match=r"--data '.*d\udce9' is not UTF-8: give it another name, or a link to it"):
-        TrainConfig(data=str(tmp_path / "d\udce9"))
+        resolve(data=str(tmp_path / "d\udce9"))
     (tmp_path / "link\n").symlink_to(tmp_path / "d\udce9")
     assert load_data(str(tmp_path / "link\n")).name == "link\\n"
 

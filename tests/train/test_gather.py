@@ -11,7 +11,7 @@ import pytest
 from fedgate.device_runtime.signed import TRAILER, ClientKey, derive_key, unsigned
 from fedgate.device_runtime.tensors import pack, unpack
 from fedgate.device_runtime.update import decode_update, encode_update
-from fedgate.train.config import TrainConfig
+from fedgate.train.config.resolve import resolve
 from fedgate.train.gather import Turnout
 from fedgate.train.ingredients import describe_run, prepare
 from fedgate.train.rounds import Run
@@ -36,7 +36,7 @@ def run(tmp_path):
     opened = []
 
     def make(name="run", workers=1, **options):
-        config = TrainConfig(**(SMALL | options))
+        config = resolve(**(SMALL | options))
         data, parts = prepare(config)
         path = tmp_path / name
         directory = RunDirectory.open(path) if path.exists() else RunDirectory.create(path, describe_run(config, data))

@@ -4,7 +4,7 @@ import click
 from click.testing import CliRunner
 
 from fedgate.train.cli import train
-from fedgate.train.option_groups import GroupedCommand, heading
+from fedgate.train.config.command import GroupedCommand, heading
 
 
 @click.command(cls=GroupedCommand)

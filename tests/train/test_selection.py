@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from fedgate.device_runtime.errors import UsageError
-from fedgate.train.config import TrainConfig
+from fedgate.train.config.resolve import read_config, resolve
 from fedgate.train.selection import capacity_levels, client_levels, parse_capacity, sample_clients
 
 
@@ -43,13 +43,13 @@ def test_capacities_by_the_largest_remainder():
 
 
 def test_capacities_are_the_densities_where_none_are_given():
-    config = TrainConfig(capacity="1.0:0.3,0.61:0.4,0.4:0.3", clients=10)
+    config = resolve(capacity="1.0:0.3,0.61:0.4,0.4:0.3", clients=10)
     assert config.density == (0.4, 0.61, 1.0)
     assert Counter(capacity_levels(config)) == {0: 3, 1: 4, 2: 3}
-    config = TrainConfig(capacity="0.4:1", density=(0.25, 0.4, 1.0), clients=2)
+    config = resolve(capacity="0.4:1", density=(0.25, 0.4, 1.0), clients=2)
     assert capacity_levels(config) == [1, 1]
-    assert capacity_levels(TrainConfig(clients=3)) == [None, None, None]
-    assert TrainConfig.from_json(config.to_json()) == config
+    assert capacity_levels(resolve(clients=3)) == [None, None, None]
+    assert read_config(config.to_json()) == config
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_wrong_capacities(text, words):
     with pytest.raises(UsageError, match=words):
         parse_capacity(text)
     with pytest.raises(UsageError, match=words):
-        TrainConfig(capacity=text)
+        resolve(capacity=text)
 
 
 def test_capacities_must_be_levels():
     with pytest.raises(UsageError, match=r"unknown density of --capacity '0\.5'; known: 0\.25, 1"):
-        TrainConfig(capacity="0.5:0.5,1.0:0.5", density=(0.25, 1.0))
+        resolve(capacity="0.5:0.5,1.0:0.5", density=(0.25, 1.0))

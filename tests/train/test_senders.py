@@ -9,7 +9,7 @@ import pytest
 from fedgate.cli import main
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.signed import read_key
-from fedgate.train.config import TrainConfig
+from fedgate.train.config.resolve import resolve
 from fedgate.train.run_directory import RunDirectory, RunInfo
 from fedgate.train.senders import SECRET, Senders, run_secret
 
@@ -17,7 +17,7 @@ from fedgate.train.senders import SECRET, Senders, run_secret
 def directory(path, **options):
     facts = {"device": "cpu", "precision": "fp32", "augment": "none"}
     data = dict.fromkeys(("name", "sha256", "labels", "shape", "mean", "std"))
-    return RunDirectory.create(path, RunInfo("3f2a", TrainConfig(**options), facts, data, {}))
+    return RunDirectory.create(path, RunInfo("3f2a", resolve(**options), facts, data, {}))
 
 
 @pytest.fixture

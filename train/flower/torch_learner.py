@@ -9,7 +9,7 @@ import torch
 from fedgate.device_runtime.errors import FedgateError, UsageError
 
 from ..client import LocalPlan
-from ..config import JSON_KINDS, TrainConfig
+from ..config.resolve import JSON_KINDS, changed, read_config
 from ..ingredients import check_data, expected_updates, make_network, prepare, resolve_device
 from ..local_engine import Trainer
 from ..network import load_tensors
@@ -25,7 +25,7 @@ class TorchLearner:
 
     def __init__(self, document, client, frozen, data=None, device="auto", own_code=False):
         info = run_info(document)
-        config = info.config if data is None else dataclasses.replace(info.config, data=data)
+        config = info.config if data is None else changed(info.config, data=data)
         if ":" in config.model and not own_code:
             raise UsageError(f"the run's network is a file, {config.model}: this node executes it only with --own-code")
         if client >= config.clients:
@@ -53,7 +53,7 @@ class TorchLearner:
 def run_info(document):
     """A run's description as the server sent it. Raises `FedgateError` for that of another version of fedgate."""
     try:
-        config = TrainConfig.from_json(json.dumps(document["config"]))
+        config = read_config(json.dumps(document["config"]))
         return RunInfo(document["run"], config, *(document[key] for key in ("resolved", "data", "versions")))
     except (KeyError, TypeError, UsageError) as error:
         raise FedgateError(f"this node's fedgate does not understand the run: {error}") from error

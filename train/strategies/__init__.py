@@ -2,9 +2,6 @@
 
 from .state import ServerState
 from .step import (
-    ALGORITHMS,
-    ROBUST,
-    SERVER_OPTIMIZERS,
     Strategy,
     combined,
     held,
@@ -14,9 +11,6 @@ from .step import (
 )
 
 __all__ = [
-    "ALGORITHMS",
-    "ROBUST",
-    "SERVER_OPTIMIZERS",
     "ServerState",
     "Strategy",
     "combined",

@@ -16,10 +16,6 @@ from .norms import is_statistic, pooled
 from .robust import robust
 from .state import ServerState
 
-ALGORITHMS = ("fedavg", "fedprox", "fednova", "scaffold")
-SERVER_OPTIMIZERS = tuple(fedopt.LEARNING_RATES)
-ROBUST = ("none", "trimmed-mean", "median")
-
 
 @dataclass(frozen=True)
 class Strategy:

@@ -1,6 +1,8 @@
-"""Options under headings in `--help`: forty in one list are read by nobody."""
+"""Options on the command line: under headings in `--help`, as forty in one list are read by nobody."""
 
 import click
+
+from .declare import click_option, declared
 
 COLUMN = 32  # of the options' names, at most
 
@@ -18,6 +20,20 @@ def heading(title):
         return function
 
     return mark
+
+
+def config_options(config, *groups):
+    """Decorator: the options of a configuration's groups, each under its heading."""
+
+    def add(function):
+        for group in reversed(groups):
+            for name, (_, about) in reversed(declared(config).items()):
+                if about.group == group:
+                    function = click_option(config, name)(function)
+            function = heading(group)(function)
+        return function
+
+    return add
 
 
 class GroupedCommand(click.Command):
