@@ -25,7 +25,7 @@ from result_file import write_result
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tables import console, table
-from fedgate.train.cli import floats
+from fedgate.train.config.declare import floats
 from fedgate.train.config.resolve import resolve
 
 INT8, INT4 = ({"codec": codec, "download_codec": codec} for codec in ("int8", "int4"))

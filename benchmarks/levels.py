@@ -22,7 +22,7 @@ from result_file import write_result
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tables import console, table
-from fedgate.train.cli import floats
+from fedgate.train.config.declare import floats
 from fedgate.train.config.resolve import resolve
 
 LAST = 3  # rounds whose mean is the accuracy of a run's end

@@ -40,7 +40,7 @@ from result_file import json_option, write_result
 
 from fedgate.device_runtime.errors import FedgateError, UsageError, choose
 from fedgate.device_runtime.tables import console
-from fedgate.train.cli import floats
+from fedgate.train.config.declare import floats
 from fedgate.train.config.presets import PRESETS
 from fedgate.train.config.resolve import resolve
 

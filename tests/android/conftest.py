@@ -2,20 +2,15 @@
 
 import json
 import os
-import sys
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import digits_client
 import pytest
-
-from fedgate.device_runtime.errors import FedgateError
-
-sys.path.append(str(Path(__file__).parents[2] / "android_demo"))
-
 from offline import harness as jvm
 from offline import ops
+
+from fedgate.device_runtime.errors import FedgateError
 
 
 @pytest.fixture(scope="session")

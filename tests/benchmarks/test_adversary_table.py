@@ -1,12 +1,6 @@
 """What the adversaries send: each as its name says, and nothing else."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-
 from adversaries import STRATEGIES, Adversary, length
 
 from fedgate.device_runtime.update import MOST, Update

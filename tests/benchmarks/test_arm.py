@@ -14,7 +14,6 @@ from fedgate.device_runtime.targets.emulated.emulator import COUNTS
 from fedgate.train.network import build_network
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.append(str(BENCHMARKS))
 
 from calibrate import calibrated, slim_network, synthetic_images  # noqa: E402
 

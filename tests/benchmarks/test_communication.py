@@ -1,10 +1,5 @@
 """When an arm is where dense FedAvg ends, and what it has sent until then."""
 
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-
 from communication import summarise
 
 

@@ -1,10 +1,5 @@
 """The rows that benchmarks/demo.py reads from what `fedgate demo` prints."""
 
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-
 from demo import read_rows
 
 PRINTED = """round 20/20  loss 0.012  accuracy 99.72 %  density 0.50

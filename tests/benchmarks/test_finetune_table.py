@@ -1,15 +1,10 @@
 """The benchmark of fine-tuning: its rows."""
 
 import json
-import sys
-from pathlib import Path
-
-import pytest
-from click.testing import CliRunner
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import finetune
+import pytest
+from click.testing import CliRunner
 
 
 @pytest.mark.all

@@ -2,14 +2,9 @@
 
 import shutil
 import subprocess
-import sys
-from pathlib import Path
-
-import pytest
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import inner_loops
+import pytest
 
 SOURCE = """
 void axpy(float *y, const float *x, float a) { for (int i = 0; i < 4096; i++) y[i] += a * x[i]; }

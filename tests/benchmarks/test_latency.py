@@ -11,7 +11,6 @@ from fedgate.device_runtime import macs
 from fedgate.train.network import build_network
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.append(str(BENCHMARKS))
 
 from common import keep, lowered_digest  # noqa: E402
 

@@ -1,10 +1,5 @@
 """The table of one network for several densities against a network for each."""
 
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-
 from levels import compare
 
 

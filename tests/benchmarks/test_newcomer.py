@@ -1,9 +1,6 @@
 """What times a newcomer's way: pictures that training reads, and the processor time of a step's processes."""
 
 import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import newcomer
 

@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from fedgate.train.config.resolve import resolve
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.append(str(BENCHMARKS))
 
 import kept_runs  # noqa: E402
 import paper  # noqa: E402

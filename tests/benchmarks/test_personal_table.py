@@ -1,10 +1,9 @@
 """The benchmark of personal static programs: what it forces on the gates is what a static program computes."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
+import personal
 import torch
 from click.testing import CliRunner
 
@@ -13,10 +12,6 @@ from fedgate.export.eval_networks import static_network
 from fedgate.train.augment import normalise
 from fedgate.train.data import load_data
 from fedgate.train.network import build_network
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-
-import personal
 
 
 def test_forced_masks_are_a_static_network_also_after_training():

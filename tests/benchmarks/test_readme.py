@@ -10,7 +10,6 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 BENCHMARKS = REPOSITORY / "benchmarks"
-sys.path.append(str(BENCHMARKS))
 
 from phrases import Phrase, corrected, places, unsourced  # noqa: E402
 

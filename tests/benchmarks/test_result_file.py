@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.append(str(BENCHMARKS))
 
 from result_file import typed  # noqa: E402
 

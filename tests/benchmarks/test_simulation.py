@@ -11,7 +11,6 @@ import pytest
 from fedgate.device_runtime.errors import FedgateError
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.append(str(BENCHMARKS))
 
 from simulation import check_same, flower_python  # noqa: E402
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny_bundle
 import torch
+from tiny_bundle import program
 
 from fedgate.device_runtime import engines
 from fedgate.device_runtime.bundle import load_bundle
@@ -13,11 +14,6 @@ from fedgate.device_runtime.engines.program import stock_threads
 from fedgate.device_runtime.errors import FedgateError, UsageError
 
 INPUTS = np.random.default_rng(3).normal(size=(5, 1, 3, 8, 8)).astype(np.float32)
-
-
-def program(bundle, engine, role, level=None):
-    (found,) = (p for p in bundle.manifest.programs if (p.engine, p.role, p.level) == (engine, role, level))
-    return found
 
 
 @pytest.mark.parametrize("engine", engines.ENGINES)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import damaged_programs
 import pytest
-from test_engines import program
+from tiny_bundle import program
 
 from fedgate.device_runtime import guard
 from fedgate.device_runtime.errors import FedgateError

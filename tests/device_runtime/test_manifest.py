@@ -7,12 +7,11 @@ import pytest
 import tiny_bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from json_values import HASHES, VALUES, paths, put
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.macs import Layer
 from fedgate.device_runtime.manifest import Manifest, parse_manifest, render_manifest
-
-HASHES = {"sha256": "0" * 64, "bytes": 4}
 
 
 def valid() -> dict:
@@ -45,21 +44,6 @@ def test_unknown_keys_are_ignored():
     fields = valid() | {"later": [1]}
     fields["programs"][0]["later"] = 1
     assert isinstance(parse_manifest(render_manifest(fields)), Manifest)
-
-
-def put(*path_and_value):
-    """A change: set (or with Ellipsis delete) the value at a path."""
-    *path, key, value = path_and_value
-
-    def change(fields):
-        for step in path:
-            fields = fields[step]
-        if value is ...:
-            del fields[key]
-        else:
-            fields[key] = value
-
-    return change
 
 
 def gate_none(fields):
@@ -178,13 +162,6 @@ def test_every_changed_byte_is_refused():
                 parse_manifest(data[:place] + bytes([new]) + data[place + 1 :])
 
 
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 2**70) | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
-    max_leaves=8,
-)
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(valid())), VALUES))
 def test_random_fields_give_a_manifest_or_our_error(fields):
@@ -192,13 +169,6 @@ def test_random_fields_give_a_manifest_or_our_error(fields):
         assert isinstance(parse_manifest(render_manifest({**valid(), **fields})), Manifest)
     except FedgateError as error:
         assert "\n" not in str(error)
-
-
-def paths(value, at=()):
-    """Every place in a JSON value."""
-    yield at
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else []):
-        yield from paths(item, (*at, key))
 
 
 @settings(max_examples=500, deadline=None)

@@ -9,8 +9,8 @@ import pytest
 import tail_bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_manifest import HASHES, VALUES, paths, put
-from test_tensors import mutations
+from json_values import HASHES, VALUES, paths, put
+from mutate import mutations
 
 from fedgate.device_runtime import guard
 from fedgate.device_runtime.bundle import Bundle

@@ -9,6 +9,7 @@ import safetensors
 import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutate import mutations
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tensors import DTYPES, KEY, pack, read_tensors, tensors_hash, unpack, write_tensors
@@ -127,19 +128,6 @@ def test_metadata_that_is_no_json_is_not_written():
 def test_random_bytes_give_only_our_error(blob):
     with pytest.raises(FedgateError):
         unpack(blob)
-
-
-@st.composite
-def mutations(draw, blob):
-    """A valid blob with a few bytes changed, cut, or inserted."""
-    blob = bytearray(blob)
-    for _ in range(draw(st.integers(1, 4))):
-        place = draw(st.integers(0, len(blob) - 1))
-        how = draw(st.sampled_from(["set", "cut", "insert"]))
-        new = draw(st.binary(min_size=1, max_size=4))
-        blob[place : place + (0 if how == "insert" else len(new))] = b"" if how == "cut" else new
-        blob = blob or bytearray(b"x")
-    return bytes(blob)
 
 
 @settings(max_examples=500, deadline=None)

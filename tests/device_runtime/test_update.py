@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_tensors import mutations
+from mutate import mutations
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.slices import take

@@ -229,3 +229,9 @@ def contents(bundle: Bundle) -> dict:
 def rewrite(bundle: Bundle, path, changes: dict, files: dict) -> Bundle:
     """The bundle again at `path`, with manifest fields and file contents replaced."""
     return write_bundle(path, {**raw_fields(bundle), **changes}, {**contents(bundle), **files})
+
+
+def program(bundle, engine, role, level=None):
+    """The one program of an engine and a role."""
+    (found,) = (p for p in bundle.manifest.programs if (p.engine, p.role, p.level) == (engine, role, level))
+    return found

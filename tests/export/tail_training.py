@@ -20,12 +20,15 @@ from fedgate.export.trainable import Trainable, train_plan
 from fedgate.export.training_module import training_module
 from fedgate.train import client
 from fedgate.train.adaptive import form_mask, mask_form
+from fedgate.train.client import LocalPlan
 from fedgate.train.network import network_tensors, norm_levels, parameter_axes
 from fedgate.train.tails import freeze, trunk
 
 BATCH = 16
 CLOSE = 1e-5
 ROUNDINGS = 3
+
+PLAN = LocalPlan((0.5,), epochs=10, batch_size=16, lr=0.01, seed=3, level=0, lr_decay=0.9)
 
 
 def steady(model):

@@ -7,8 +7,7 @@ import os
 import numpy as np
 import pytest
 from emulation import CONSTRAINTS, emulated
-from tail_training import check, lowered, steady, train_both, trainable
-from test_train_step import PLAN
+from tail_training import PLAN, check, lowered, steady, train_both, trainable
 from trained import digits, image_size, trained
 
 from fedgate.device_runtime.targets.emulated.emulator import own_package

@@ -3,8 +3,7 @@
 import dataclasses
 
 import pytest
-from tail_training import check, lowered, steady, train_both, trainable
-from test_train_step import PLAN
+from tail_training import PLAN, check, lowered, steady, train_both, trainable
 from trained import digits, image_size, trained
 
 from fedgate.export.trainable import TRAINING_ENGINES

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from small_networks import CLASSES, SHAPE, small_network
-from tail_training import Eager, check, train_both, trainable
+from tail_training import PLAN, Eager, check, train_both, trainable
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -18,11 +18,9 @@ from fedgate.export.matmul_conv import matmul_conv
 from fedgate.export.plain_operators import PLAIN, Salience, positive
 from fedgate.export.tail_forward import max_pool, open_channels
 from fedgate.train import gates
-from fedgate.train.client import LocalPlan
 from fedgate.train.network import gate_network, network_tensors
 
 STATISTICS = ((0.5,) * 3, (0.25,) * 3)
-PLAN = LocalPlan((0.5,), epochs=10, batch_size=16, lr=0.01, seed=3, level=0, lr_decay=0.9)
 
 
 @pytest.mark.parametrize("kernel,stride", itertools.product((1, 2, 3), (1, 2, 3)))

@@ -209,12 +209,12 @@ def test_ctrl_c_in_a_destructor_is_not_lost():
             held = Held()
             del held
             time.sleep(30)
+            print("not interrupted")
         cli.cli.get_command = lambda ctx, name: click.Command(name, callback=command)
         cli.main(["train"])
     """
-    started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr.strip()) == (130, "fedgate: interrupted") and time.monotonic() - started < 20
+    assert (done.returncode, done.stderr.strip(), done.stdout) == (130, "fedgate: interrupted", "")
 
 
 def test_one_process_at_a_time_works_on_a_run(tmp_path):

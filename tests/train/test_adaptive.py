@@ -7,58 +7,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_client import PLAN
+from small_cnn import OWN, PLAN, READS, network_of, put_back, state_of
 
 from fedgate.train.adaptive import Moves
 from fedgate.train.augment import normalise
 from fedgate.train.client import batches, train_locally
-from fedgate.train.data import load_data
-from fedgate.train.network import build_network, network_tensors
-
-# The `cnn`, by hand: for each gated layer what its own channels index first, and what they index second as inputs.
-OWN = {
-    layer: [f"{layer}.{name}" for name in ("conv.weight", "gate.predictor.weight", "gate.predictor.bias")]
-    + [f"{layer}.norms.0.{name}" for name in ("weight", "bias", "running_mean", "running_var")]
-    for layer in ("features.3", "features.7")
-}
-READS = {"features.3": ["features.7.conv.weight", "features.7.gate.predictor.weight"], "features.7": ["head.weight"]}
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load_data("digits")
-
-
-def network_of(gate="paper", density=(0.2,)):
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    return build_network("cnn", gate, density, 10, (1, 8, 8)).to(memory_format=torch.channels_last)
-
-
-def state_of(network, optimizer):
-    """Copies of everything a step may move, by name; momentum buffers of nothing are zeros."""
-    state = {f"value {name}": value.clone() for name, value in network.body.state_dict().items()}
-    for name, parameter in network.body.named_parameters():
-        buffer = optimizer.state[parameter].get("momentum_buffer")
-        state[f"momentum {name}"] = torch.zeros_like(parameter) if buffer is None else buffer.clone()
-    return state
-
-
-def put_back(network, optimizer, before):
-    """Entry by entry: everything of channels that the last batch closed gets its old value again."""
-    places = {f"value {name}": value for name, value in network.body.state_dict().items()}
-    for name, parameter in network.body.named_parameters():
-        places[f"momentum {name}"] = optimizer.state[parameter].get("momentum_buffer", torch.zeros_like(parameter))
-    for layer, gate in network.gates.items():
-        for channel in range(gate.out_channels):
-            if any(bool(sample[channel]) for sample in gate.open):
-                continue
-            for kind in ("value", "momentum"):
-                for name in OWN[layer]:
-                    if f"{kind} {name}" in places:
-                        places[f"{kind} {name}"][channel] = before[f"{kind} {name}"][channel]
-                for name in READS[layer]:
-                    places[f"{kind} {name}"][:, channel] = before[f"{kind} {name}"][:, channel]
+from fedgate.train.network import network_tensors
 
 
 def reference(digits, plan, count):

@@ -6,25 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from small_cnn import PLAN
 from torch import nn
 
 from fedgate.train.augment import normalise
-from fedgate.train.client import LocalPlan, batches, client_seed, resolve_precision, teach, train_locally
-from fedgate.train.data import load_data
+from fedgate.train.client import batches, client_seed, resolve_precision, teach, train_locally
 from fedgate.train.network import build_network, gate_network, network_tensors
-
-PLAN = LocalPlan(
-    densities=(0.5,),
-    epochs=3,
-    batch_size=32,
-    lr=0.05,
-    seed=7,
-)
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load_data("digits")
 
 
 def trained(digits, plan=PLAN, densities=(0.5,), gate="paper", count=160):

@@ -4,9 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+from small_cnn import PLAN, network_of
 from strategy_references import SPEC, strategy
-from test_adaptive import network_of
-from test_client import PLAN
 
 from fedgate.device_runtime.update import Update
 from fedgate.train.client import train_locally

@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_adaptive import OWN, READS, network_of, put_back, state_of
-from test_client import PLAN
+from small_cnn import OWN, PLAN, READS, network_of, put_back, state_of
 
 from fedgate.device_runtime.update import decode_update
 from fedgate.train.augment import normalise
 from fedgate.train.client import batches, client_seed
-from fedgate.train.data import load_data
 from fedgate.train.downloads import Broadcast
 from fedgate.train.local_engine import Trainer
 from fedgate.train.network import load_tensors, network_tensors
@@ -21,11 +19,6 @@ from fedgate.train.wire import update_spec
 
 PARTS = [np.arange(0, 32), np.arange(32, 80), np.arange(80, 96)]
 GATES = {"none": (1.0,), "paper": (0.2,)}
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load_data("digits")
 
 
 def plan_of(client, algorithm, momentum, gate, **given):

@@ -6,7 +6,7 @@ import operator
 import pytest
 import torch
 import torch.nn.functional as F
-from test_client import PLAN, digits  # noqa: F401
+from small_cnn import PLAN
 from torch import nn
 
 from fedgate.device_runtime import macs
@@ -160,7 +160,7 @@ def test_a_layer_that_opens_nothing_passes_zeros_on():
 
 
 @pytest.mark.parametrize("levels", [(0.2,), (0.2, 0.5, 1.0)])
-def test_local_training_is_the_same_with_and_without(digits, levels):  # noqa: F811
+def test_local_training_is_the_same_with_and_without(digits, levels):
     """Ten steps of momentum, weight decay, clipping and distillation, in float32."""
     plan = dataclasses.replace(PLAN, epochs=2, densities=levels, lr=0.02, augment="crop")
     trained = []

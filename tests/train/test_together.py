@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
-from test_client import PLAN
+from small_cnn import PLAN
 from torch import nn
 
 from fedgate.train import client

@@ -4,19 +4,14 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
+from feature_rows import KEY, rows
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tuning.features import DONE, SYNC, UNREADABLE, Features
-
-KEY = {"bundle": "b", "data": "d"}
-
-
-def rows(count):
-    random = np.random.default_rng(0)
-    return random.normal(size=(count, 2, 3, 3)).astype(np.float32), random.integers(0, 2, (count, 5), dtype=np.uint8)
 
 
 def test_rows_come_back_in_any_order(tmp_path):
@@ -50,10 +45,9 @@ def test_features_of_anything_else_begin_anew(tmp_path, other):
 
 
 def test_a_killed_process_loses_little_and_marks_nothing_that_is_not_there(tmp_path):
-    code = f"""
+    code = """
 import os, signal, sys
-sys.path.insert(0, {os.path.dirname(__file__)!r})
-from test_features import KEY, rows
+from feature_rows import KEY, rows
 from fedgate.device_runtime.tuning.features import Features
 features, opened = rows(200)
 file = Features(sys.argv[1], KEY, 200, (2, 3, 3), 5)
@@ -61,7 +55,8 @@ for i in range(150):
     file.put(i, features[i], opened[i])
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "f")])
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "f")], env=environment)
     features, _ = rows(200)
     with Features(tmp_path / "f", KEY, 200, (2, 3, 3), 5) as file:
         done = np.flatnonzero(file.done)
