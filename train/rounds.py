@@ -187,12 +187,11 @@ class Run:
         if not turnout.joined:
             return replace(self.state, round=self.state.round + 1)
         updates, spec, base = [update for update, _ in turnout.joined], broadcast.spec, broadcast.public
-        updates, shares, remembered = held(self.state, updates, self.strategy, spec, base)
+        updates, shares, refused, remembered = held(self.state, updates, self.strategy, spec, base)
         for client, share in shares.items():
-            if share > 0:
-                turnout.note(client, f"its change is too long, and {share:.3g} of it is taken")
-        absurd = {client for client, share in shares.items() if share == 0}
-        turnout.refuse("its change is many times as long as the others'", absurd)
+            turnout.note(client, f"its change is too long, and {share:.3g} of it is taken")
+        for client, reason in refused.items():
+            turnout.refuse(reason, {client})
         self.clients, self.salience = dict(self.clients), dict(self.salience)
         for update, source in turnout.joined:
             self.salience[f"client-{update.client}"] = record_of(update)

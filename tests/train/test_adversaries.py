@@ -18,6 +18,7 @@ from fedgate.train.norms import near_the_others, pool
 from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
 from fedgate.train.strategies import ServerState
+from fedgate.train.strategies.norms import is_statistic
 from fedgate.train.verdict import why_not
 
 SMALL = {"clients": 4, "rounds": 4, "local_epochs": 1, "width": 0.25, "partition": "iid", "precision": "fp32"}
@@ -163,6 +164,59 @@ def test_a_run_with_a_round_that_was_not_taken_is_resumed_exactly(tmp_path, paus
         assert [{k: v for k, v in r.items() if "cpu" not in k} for r in one] == [
             {k: v for k, v in r.items() if "cpu" not in k} for r in two
         ]
+
+
+def rounds_with_a_replay(path, pause):
+    """Three rounds to which client 0 sends the same weights; the run is reopened after round `pause`."""
+    path.parent.mkdir()
+    run, first = begin(path).__enter__(), {}
+    for number in range(1, 4):
+        drop(run, lambda name, value: first.setdefault(name, value + np.float32(0.1) * (name == "head.weight")))
+        run.round()
+        if number == pause:
+            run.__exit__(None)
+            run = begin(path).__enter__()
+    run.__exit__(None)
+    return run
+
+
+def test_weights_that_were_sent_before_are_refused_also_after_a_resume(tmp_path):
+    runs = [rounds_with_a_replay(tmp_path / str(pause) / "run", pause) for pause in (None, 1, 2)]
+    for run in runs:
+        assert rows(run, 1)[0]["status"] == "used"
+        for number in (2, 3):
+            assert rows(run, number)[0]["status"] == "refused"
+            assert "the weights that it sent before" in rows(run, number)[0]["reason"]
+            assert {rows(run, number)[client]["status"] for client in (1, 2, 3)} == {"used"}
+        for kind in ("tensors", "memory"):
+            one, two = getattr(runs[0].state, kind), getattr(run.state, kind)
+            assert one.keys() == two.keys() and all(one[name].tobytes() == two[name].tobytes() for name in one)
+
+
+@pytest.mark.parametrize("options", [{}, {"density": (0.5,), "codec": "int8"}, {"algorithm": "fednova"}])
+def test_a_negated_change_is_refused_and_honest_ones_are_not(tmp_path, options):
+    """Client 1 trains as all do, and what it sends is its change, negated."""
+    with begin(tmp_path / "run", **options) as run:
+        train = run.engine.train
+
+        def negated(clients, broadcast, plan_of, states):
+            for result in train(clients, broadcast, plan_of, states):
+                if result.client == 1:
+                    spec, base = broadcast.spec, broadcast.public
+                    update = decode_update(result.blob, spec, base)
+                    values = {
+                        n: v if is_statistic(n) else 2 * spec.take({n: base[n]}, update.channels)[n] - v
+                        for n, v in update.values.items()
+                    }
+                    blob = encode_update(dataclasses.replace(update, values=values), spec, base)
+                    result = dataclasses.replace(result, blob=blob)
+                yield result
+
+        run.engine.train = negated
+        for number in range(1, 5):
+            run.round()
+            refused = {client for client in range(4) if rows(run, number)[client]["status"] == "refused"}
+            assert refused == (set() if number == 1 else {1})
 
 
 def test_when_a_loss_has_exploded():

@@ -9,6 +9,7 @@ from fedgate.device_runtime.errors import FedgateError
 
 from . import fedopt, scaffold
 from .bounds import bounded_updates
+from .consistency import inconsistent
 from .fedavg import fedavg
 from .fednova import effective_steps, fednova
 from .masked import masked_mean
@@ -61,19 +62,45 @@ def strategy_of(config, network) -> Strategy:
 
 def round_step(state: ServerState, updates, strategy: Strategy, spec, base) -> ServerState:
     """The clients' updates, in any order, make the next state: `held` and then `combined`."""
-    updates, _, remembered = held(state, updates, strategy, spec, base)
+    updates, _, _, remembered = held(state, updates, strategy, spec, base)
     return combined(state, updates, strategy, spec, base, remembered)
 
 
 def held(state, updates, strategy, spec, base):
-    """The updates within the strategy's bounds: what `bounded_updates` returns. The first of a client counts."""
+    """The updates that are used, within the strategy's bounds; the first of a client counts.
+
+    Returns (updates, by client the share that is left of a change that was cut, by client the reason why its update is
+    not used, what is remembered of the round).
+    """
     if not updates:
         raise FedgateError(f"round {state.round + 1} got no update from any client")
     first = {update.client: update for update in reversed(updates)}
     updates = [first[client] for client in sorted(first)]
     if not (strategy.bound or strategy.clip):
-        return updates, {}, {}
-    return bounded_updates(updates, base, spec, strategy, state.memory, state.round, *weighing(strategy))
+        return updates, {}, {}, {}
+    bounds = functools.partial(
+        bounded_updates,
+        base=base,
+        spec=spec,
+        strategy=strategy,
+        memory=state.memory,
+        round_=state.round,
+        **weighing(strategy),
+    )
+    made, shares, usual = bounds(updates)
+    refused = absurd(shares)
+    if strategy.bound and strategy.algorithm != "scaffold":  # whose corrections turn with what others send
+        likely = [update for update in updates if update.client not in refused]
+        found, seen = inconsistent(likely, base, spec, state.memory, state.round)
+        if found:
+            made, shares, usual = bounds([update for update in likely if update.client not in found])
+        refused, usual = refused | found | absurd(shares), usual | seen
+    return made, {client: share for client, share in shares.items() if share > 0}, refused, usual
+
+
+def absurd(shares):
+    """By client the reason why nothing of its change is left."""
+    return {client: "its change is many times as long as the others'" for client, share in shares.items() if share == 0}
 
 
 def combined(state, updates, strategy, spec, base, remembered=None):
@@ -111,12 +138,12 @@ def combined(state, updates, strategy, spec, base, remembered=None):
 
 
 def weighing(strategy):
-    """(update -> its weight in the mean, update -> what its change is multiplied with before)."""
+    """weight_of: update -> its weight in the mean; scale_of: update -> what its change is multiplied with before."""
     if strategy.robust != "none" or strategy.algorithm == "scaffold":
-        return (lambda update: 1), (lambda update: 1.0)
+        return {"weight_of": lambda update: 1, "scale_of": lambda update: 1.0}
     if strategy.algorithm == "fednova":
-        return (lambda update: update.examples), (lambda update: 1 / effective(strategy, update))
-    return (lambda update: update.examples), (lambda update: 1.0)
+        return {"weight_of": lambda update: update.examples, "scale_of": lambda update: 1 / effective(strategy, update)}
+    return {"weight_of": lambda update: update.examples, "scale_of": lambda update: 1.0}
 
 
 def effective(strategy, update):

@@ -1,0 +1,137 @@
+"""Whether a client's changes follow from each other as those of training do.
+
+Training turns against what moved the weights away from where they fitted: the loss along that way is curved upwards.
+So where the weights that a client starts from have moved since it last sent a change, the direction of its change has
+turned against that move, whatever the client holds and the others do. A change that was negated has turned with it; so
+has one that was made of others' changes, negated. Weights that were sent before have not moved at all. (That a server
+can foresee a client's change by the curvature: Z. Zhang, X. Cao, J. Jia, N. Z. Gong, "FLDetector: Defending Federated
+Learning Against Model Poisoning Attacks via Detecting Malicious Clients", KDD 2022, section 4.1.)
+
+What is remembered are sketches: entries with random signs, added up in `LENGTH` places, keep inner products to about
+1 / sqrt(LENGTH) of the lengths (M. Charikar, K. Chen, M. Farach-Colton, "Finding Frequent Items in Data Streams", ICALP
+2002).
+"""
+
+import functools
+
+import numpy as np
+
+from .masked import ENOUGH, place
+from .norms import is_statistic
+
+LENGTH = 4093  # a prime: no shape of a tensor repeats in it
+TURNED, MOST_TURNED = 0.5, 0.1  # times the median cosine, the other way, or a cosine: whichever is less
+UNSURE = 4 / LENGTH**0.5  # a cosine of sketches that means nothing
+SAME = 0.1  # times the way of the base: weights that are nearer to those of before
+OUT = 2  # updates of a client that are not used after one that does not follow
+CLIENTS = 1000  # whose last changes are remembered, at most
+ROUNDS = 8  # whose starts are, beside those of these changes
+BASE, CHANGE, REFUSED = "base/", "change/", "refused/"  # in a state's memory, with ROUND or ROUND/CLIENT
+
+REASONS = {
+    "turned": "its change does not follow from its last one: it turned the way that the model went",
+    "same": "it sends the weights that it sent before, though the model has moved",
+    "out": "its change did not follow from its last one a short while ago",
+}
+
+
+def inconsistent(updates, base, spec, memory, round_):
+    """(by client the reason why its update is not used, what is remembered of the round).
+
+    base: the weights, by name, that the updates are compared with, after `round_` rounds; of an update to an older
+    state the change counts from that state. Half of a round or more do not follow together: then it is not they.
+    """
+    starts = {int(key[len(BASE) :]): value.astype(np.float64) for key, value in memory.items() if key.startswith(BASE)}
+    starts[round_] = sketch([base[name] for name in averaged(spec)])
+    last, changes, found, cosines = records(memory, CHANGE), {}, {}, {}
+    for update in updates:
+        if update.base_round in starts:
+            change = sketch([changed(name, update, base, spec) for name in averaged(spec)])
+            changes |= {update.client: (update.base_round, change)} if change.any() else {}
+    for client in sorted(changes.keys() & last.keys()):
+        (now, change), (then, before) = changes[client], last[client]
+        cosine, same = compared(change, before, starts[now], starts[then])
+        cosines |= {} if cosine is None else {client: cosine}
+        found |= {client: "same"} if same else {}
+    found |= dict.fromkeys(turned(cosines), "turned")
+    left = records(memory, REFUSED)
+    still = {client: "out" for client, (_, rest) in left.items() if client in changes and client not in found}
+    if 2 * len(found | still) >= len(updates):
+        found, still = {}, {}
+    left |= {client: (left[client][0], left[client][1] - 1) for client in still}
+    left |= {client: (round_, np.array([OUT])) for client in found}
+    reasons = {client: REASONS[why] for client, why in (found | still).items()}
+    return reasons, remembered(last | changes, left, starts)
+
+
+def averaged(spec):
+    return [name for name in sorted(spec.parameters) if not is_statistic(name)]
+
+
+def changed(name, update, base, spec):
+    """What a client changed of a tensor, whole, float64; 0 where it sent nothing."""
+    if name not in update.values:
+        return np.zeros(spec.parameters[name])
+    part, sent = place(name, update.values[name], update, spec)
+    return np.where(sent, part - base[name], 0.0)
+
+
+def compared(change, before, start, then):
+    """Of a change and the client's last one, each from its own start: (the cosine between how its direction turned and
+    how the start moved, whether the weights are those of before); None for a cosine that says nothing."""
+    moved = start - then
+    way = np.linalg.norm(moved)
+    if way <= 1e-5 * np.linalg.norm(start):
+        return None, False
+    turn = change / np.linalg.norm(change) - before / np.linalg.norm(before)
+    size = np.linalg.norm(turn)
+    cosine = float(turn @ moved / (size * way)) if size > 1e-5 else None
+    return cosine, bool(np.linalg.norm(change + moved - before) < SAME * way)
+
+
+def turned(cosines):
+    """The clients whose changes turned with the model, where those of most turned against it."""
+    if len(cosines) < ENOUGH:
+        return []
+    middle = float(np.median(list(cosines.values())))
+    bar = max(UNSURE, min(MOST_TURNED, -TURNED * middle))
+    return [client for client, cosine in cosines.items() if middle < 0 and cosine > bar]
+
+
+def sketch(arrays):
+    """float64 (LENGTH,) of some tensors, or (N,) where their N entries are fewer: then it is the entries."""
+    flat = np.concatenate([array.reshape(-1).astype(np.float64) for array in arrays])
+    if len(flat) <= LENGTH:
+        return flat
+    flat = np.pad(flat * signs(len(flat)), (0, -len(flat) % LENGTH))
+    return flat.reshape(-1, LENGTH).sum(0)
+
+
+@functools.lru_cache(maxsize=2)
+def signs(count):
+    """int8 (count,): +1 and -1, the same ones always; raw bits, as they do not change with NumPy's versions."""
+    words = np.random.PCG64(count).random_raw(-(-count // 64)).astype("<u8")
+    return (2 * np.unpackbits(words.view(np.uint8))[:count]).astype(np.int8) - 1
+
+
+def records(memory, kind):
+    """By client what is remembered of a kind: (round, float64 array)."""
+    found = {}
+    for key, value in memory.items():
+        if key.startswith(kind):
+            round_, client = key.removeprefix(kind).split("/")
+            found[int(client)] = int(round_), value.astype(np.float64)
+    return found
+
+
+def remembered(last, left, starts):
+    """What a state's memory holds of them, float32: the newest clients, and the starts that their changes are from."""
+    newest = dict(sorted(last.items(), key=lambda item: (-item[1][0], item[0]))[:CLIENTS])
+    kept = {f"{CHANGE}{round_}/{client}": change for client, (round_, change) in newest.items()}
+    kept |= {
+        f"{REFUSED}{round_}/{client}": rest for client, (round_, rest) in left.items() if client in newest and rest
+    }
+    needed = {round_ for round_, _ in newest.values()} | set(range(max(starts) - ROUNDS + 1, max(starts) + 1))
+    kept |= {f"{BASE}{round_}": start for round_, start in starts.items() if round_ in needed}
+    most = float(np.finfo(np.float32).max)
+    return {key: kept[key].clip(-most, most).astype(np.float32) for key in sorted(kept)}
