@@ -13,6 +13,8 @@ The client with the most images is the adversary, in every round. What it sends,
     counts        its change negated, as the work of 2,147,483,647 examples and steps
     labels        what it learned from labels that were reversed (y becomes 9 - y)
     replay        in every round the weights of its first
+    nudged        the same, with noise as long as the mean change of all others
+    by turns      its change, negated in every other round
     opposite      the mean change of all others, which it would have to know, negated and as long as passes whole (C.
                   Xie, O. Koyejo, I. Gupta, "Fall of Empires", UAI 2019)
 
@@ -78,9 +80,21 @@ def spoiled(name, value):
     return np.full_like(value, 1e6 if name.endswith(MEAN) else 3e38) if is_statistic(name) else value
 
 
+def mean_change(others, base):
+    return {name: np.mean([other.values[name] - base[name] for other in others], axis=0) for name in others[0].values}
+
+
+def nudged(update, others, base, draws):
+    noise = {name: draws.normal(size=value.shape) for name, value in update.values.items()}
+    mean = mean_change(others, base)
+    by = length(weights(update, lambda name, _: base[name] + mean[name]), base)
+    by /= length(weights(update, lambda name, _: base[name] + noise[name]), base)
+    return weights(update, lambda name, value: value + by * noise[name])
+
+
 def opposite(update, others, base):
     """Twice as long as the others' changes are in the median, which is just what passes whole."""
-    mean = {name: np.mean([other.values[name] - base[name] for other in others], axis=0) for name in update.values}
+    mean = mean_change(others, base)
     by = 2 * float(np.median([length(other, base) for other in others]))
     by /= max(1e-9, length(weights(update, lambda name, _: base[name] + mean[name]), base))
     return weights(update, lambda name, _: base[name] - by * mean[name])
@@ -91,17 +105,19 @@ STRATEGIES = {
     "nobody": None,
     "nothing": None,
     "sign flip": lambda own, others, base, draws: scaled(own, base, -1),
+    "opposite": lambda own, others, base, draws: opposite(own, others, base),
+    "replay": None,
+    "labels": None,
     "scaled": lambda own, others, base, draws: scaled(own, base, -10),
-    "noise": lambda own, others, base, draws: weights(own, lambda _, value: draws.normal(0, 100, value.shape)),
-    "largest": lambda own, others, base, draws: weights(own, lambda _, value: np.full_like(value, 3e38)),
-    "statistics": lambda own, others, base, draws: changed(own, spoiled),
     "shifted": lambda own, others, base, draws: changed(own, lambda name, value: shifted(name, value, own)),
+    "nudged": None,
+    "by turns": None,
     "counts": lambda own, others, base, draws: dataclasses.replace(
         scaled(own, base, -1), examples=MOST, local_steps=MOST, samples=(MOST,) * len(own.samples)
     ),
-    "labels": None,
-    "replay": None,
-    "opposite": lambda own, others, base, draws: opposite(own, others, base),
+    "statistics": lambda own, others, base, draws: changed(own, spoiled),
+    "noise": lambda own, others, base, draws: weights(own, lambda _, value: draws.normal(0, 100, value.shape)),
+    "largest": lambda own, others, base, draws: weights(own, lambda _, value: np.full_like(value, 3e38)),
 }
 
 
@@ -110,7 +126,7 @@ class Adversary:
 
     def __init__(self, engine, client, name, seed):
         self.engine, self.client, self.name = engine, client, name
-        self.draws, self.first = np.random.default_rng(seed), None
+        self.draws, self.first, self.rounds = np.random.default_rng(seed), None, 0
 
     def train(self, clients, broadcast, plan_of, states):
         results = list(self.engine.train(clients, broadcast, plan_of, states))
@@ -127,9 +143,12 @@ class Adversary:
                 yield dataclasses.replace(result, blob=encode_update(sent, spec, base))
 
     def sent(self, own, others, base):
-        self.first = self.first or own
-        if self.name == "replay":
-            return dataclasses.replace(own, values=self.first.values)
+        self.first, self.rounds = self.first or own, self.rounds + 1
+        if self.name in ("replay", "nudged"):
+            sent = dataclasses.replace(own, values=self.first.values)
+            return sent if self.name == "replay" else nudged(sent, others, base, self.draws)
+        if self.name == "by turns":
+            return scaled(own, base, -1) if self.rounds % 2 else own
         strategy = STRATEGIES[self.name]
         return own if strategy is None else strategy(own, others, base, self.draws)
 

@@ -16,6 +16,8 @@ SAID = {
     "counts": "its change, negated, and 2,147,483,647 examples and steps",
     "labels": "trained on reversed labels",
     "replay": "in every round its first weights",
+    "nudged": "the same, with noise as long as the others' mean change",
+    "by turns": "its change, negated in every other round",
     "opposite": "the others' mean change, negated and as long as passes whole",
 }
 HEADS = {"default": "default", "trimmed-mean": "`trimmed-mean`", "median": "`median`", "clip": "`--clip-update 1`"}

@@ -1,7 +1,7 @@
 """What the adversaries send: each as its name says, and nothing else."""
 
 import numpy as np
-from adversaries import STRATEGIES, Adversary, length
+from adversaries import STRATEGIES, Adversary, length, scaled
 
 from fedgate.device_runtime.update import MOST, Update
 
@@ -47,4 +47,14 @@ def test_the_opposite_is_as_long_as_passes_whole():
 
 
 def test_all_of_the_strategies_are_known_by_name():
-    assert list(STRATEGIES)[:2] == ["nobody", "nothing"] and len(STRATEGIES) == 12
+    assert list(STRATEGIES)[:2] == ["nobody", "nothing"] and len(STRATEGIES) == 14
+
+
+def test_what_changes_from_round_to_round():
+    turns, nudged = (Adversary(None, 0, name, 0) for name in ("by turns", "nudged"))
+    assert [turns.sent(OWN, OTHERS, BASE).values["w.weight"].tolist() for _ in range(3)] == [[-1, -2], [1, 2], [-1, -2]]
+    first = nudged.sent(OWN, OTHERS, BASE)
+    assert abs(length(first, OWN.values) - length(OTHERS[0], BASE)) < 1e-4
+    later = nudged.sent(scaled(OWN, BASE, 5), OTHERS, BASE)
+    assert abs(length(later, OWN.values) - length(OTHERS[0], BASE)) < 1e-4
+    assert (first.values["w.weight"] != later.values["w.weight"]).any()
