@@ -219,8 +219,8 @@ class TrainConfig:
     clip_to_median: float = option(
         2.0,
         AGGREGATION,
-        "The same, as a multiple of the round's median change; ones far beyond are refused, and norm statistics stay "
-        "near their medians. 0 does none of it.",
+        "The same, as a multiple of the round's median change; ones far beyond are refused, as are ones that do "
+        "not follow from the client's last; norm statistics stay near their medians. 0 does none of it.",
         metavar="FACTOR",
         low=0.0,
         high=1e9,

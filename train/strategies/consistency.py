@@ -1,11 +1,12 @@
 """Whether a client's changes follow from each other as those of training do.
 
-Training turns against what moved the weights away from where they fitted: the loss along that way is curved upwards.
-So where the weights that a client starts from have moved since it last sent a change, the direction of its change has
-turned against that move, whatever the client holds and the others do. A change that was negated has turned with it; so
-has one that was made of others' changes, negated. Weights that were sent before have not moved at all. (That a server
-can foresee a client's change by the curvature: Z. Zhang, X. Cao, J. Jia, N. Z. Gong, "FLDetector: Defending Federated
-Learning Against Model Poisoning Attacks via Detecting Malicious Clients", KDD 2022, section 4.1.)
+Training brings weights part of the way to where they fit the client's images. So where the weights that a client starts
+from have moved since it last sent a change, its change has turned against that move (the loss is curved upwards along
+it), and not by more than the move: the weights that it ends with have moved along. That is so whatever the client holds
+and the others do. A change that was negated has turned with the move, and so has one that was made of others' changes,
+negated. Weights that were sent before have not moved along. (That a server can foresee a client's change by the
+curvature: Z. Zhang, X. Cao, J. Jia, N. Z. Gong, "FLDetector: Defending Federated Learning Against Model Poisoning
+Attacks via Detecting Malicious Clients", KDD 2022, section 4.1.)
 
 What is remembered are sketches: entries with random signs, added up in `LENGTH` places, keep inner products to about
 1 / sqrt(LENGTH) of the lengths (M. Charikar, K. Chen, M. Farach-Colton, "Finding Frequent Items in Data Streams", ICALP
@@ -16,20 +17,23 @@ import functools
 
 import numpy as np
 
+from .bounds import typical
 from .masked import ENOUGH, place
 from .norms import is_statistic
 
 LENGTH = 4093  # a prime: no shape of a tensor repeats in it
-TURNED, MOST_TURNED = 0.5, 0.1  # times the median cosine, the other way, or a cosine: whichever is less
+APART, MOST_APART = 0.5, 0.1  # times the median cosine, the other way, or a cosine: whichever is less
 UNSURE = 4 / LENGTH**0.5  # a cosine of sketches that means nothing
 SAME = 0.1  # times the way of the base: weights that are nearer to those of before
 OUT = 2  # updates of a client that are not used after one that does not follow
 CLIENTS = 1000  # whose last changes are remembered, at most
 ROUNDS = 8  # whose starts are, beside those of these changes
-BASE, CHANGE, REFUSED = "base/", "change/", "refused/"  # in a state's memory, with ROUND or ROUND/CLIENT
+# In a state's memory: with ROUND, or with ROUND/CLIENT.
+BASE, USUAL, CHANGE, REFUSED = "base/", "usual/", "change/", "refused/"
 
 REASONS = {
     "turned": "its change does not follow from its last one: it turned the way that the model went",
+    "stays": "its change does not follow from its last one: its weights do not go along with the model",
     "same": "it sends the weights that it sent before, though the model has moved",
     "out": "its change did not follow from its last one a short while ago",
 }
@@ -41,19 +45,27 @@ def inconsistent(updates, base, spec, memory, round_):
     base: the weights, by name, that the updates are compared with, after `round_` rounds; of an update to an older
     state the change counts from that state. Half of a round or more do not follow together: then it is not they.
     """
-    starts = {int(key[len(BASE) :]): value.astype(np.float64) for key, value in memory.items() if key.startswith(BASE)}
+    starts, lengths = by_round(memory, BASE), by_round(memory, USUAL)
     starts[round_] = sketch([base[name] for name in averaged(spec)])
-    last, changes, found, cosines = records(memory, CHANGE), {}, {}, {}
+    last, changes, found, turns, lags = records(memory, CHANGE), {}, {}, {}, {}
     for update in updates:
         if update.base_round in starts:
             change = sketch([changed(name, update, base, spec) for name in averaged(spec)])
             changes |= {update.client: (update.base_round, change)} if change.any() else {}
+    usual = typical([float(np.linalg.norm(change)) for _, change in changes.values()], 0)
+    lengths[round_] = np.array([usual])
     for client in sorted(changes.keys() & last.keys()):
         (now, change), (then, before) = changes[client], last[client]
-        cosine, same = compared(change, before, starts[now], starts[then])
-        cosines |= {} if cosine is None else {client: cosine}
-        found |= {client: "same"} if same else {}
-    found |= dict.fromkeys(turned(cosines), "turned")
+        moved = starts[now] - starts[then]
+        way = np.linalg.norm(moved)
+        if way <= 1e-5 * np.linalg.norm(starts[now]):
+            continue
+        if np.linalg.norm(change + moved - before) < SAME * way:
+            found[client] = "same"
+        turns[client] = cosine(unit(change) - unit(before), moved)
+        shorter = lengths[now] / lengths[then] if lengths[then] > 0 else 1.0  # as learning rates fall
+        lags[client] = -cosine(change + moved - shorter * before, moved)
+    found |= dict.fromkeys(apart(lags), "stays") | dict.fromkeys(apart(turns), "turned") | found
     left = records(memory, REFUSED)
     still = {client: "out" for client, (_, rest) in left.items() if client in changes and client not in found}
     if 2 * len(found | still) >= len(updates):
@@ -61,7 +73,7 @@ def inconsistent(updates, base, spec, memory, round_):
     left |= {client: (left[client][0], left[client][1] - 1) for client in still}
     left |= {client: (round_, np.array([OUT])) for client in found}
     reasons = {client: REASONS[why] for client, why in (found | still).items()}
-    return reasons, remembered(last | changes, left, starts)
+    return reasons, remembered(last | changes, left, starts, lengths)
 
 
 def averaged(spec):
@@ -76,25 +88,22 @@ def changed(name, update, base, spec):
     return np.where(sent, part - base[name], 0.0)
 
 
-def compared(change, before, start, then):
-    """Of a change and the client's last one, each from its own start: (the cosine between how its direction turned and
-    how the start moved, whether the weights are those of before); None for a cosine that says nothing."""
-    moved = start - then
-    way = np.linalg.norm(moved)
-    if way <= 1e-5 * np.linalg.norm(start):
-        return None, False
-    turn = change / np.linalg.norm(change) - before / np.linalg.norm(before)
-    size = np.linalg.norm(turn)
-    cosine = float(turn @ moved / (size * way)) if size > 1e-5 else None
-    return cosine, bool(np.linalg.norm(change + moved - before) < SAME * way)
+def unit(vector):
+    return vector / np.linalg.norm(vector)
 
 
-def turned(cosines):
-    """The clients whose changes turned with the model, where those of most turned against it."""
+def cosine(one, two):
+    """Of two vectors; 0 where one of them is as good as none."""
+    size = np.linalg.norm(one) * np.linalg.norm(two)
+    return float(one @ two / size) if size > 0 else 0.0
+
+
+def apart(cosines):
+    """The clients whose cosines are above 0, where those of most are below; cosines: by client."""
     if len(cosines) < ENOUGH:
         return []
     middle = float(np.median(list(cosines.values())))
-    bar = max(UNSURE, min(MOST_TURNED, -TURNED * middle))
+    bar = max(UNSURE, min(MOST_APART, -APART * middle))
     return [client for client, cosine in cosines.items() if middle < 0 and cosine > bar]
 
 
@@ -114,6 +123,11 @@ def signs(count):
     return (2 * np.unpackbits(words.view(np.uint8))[:count]).astype(np.int8) - 1
 
 
+def by_round(memory, kind):
+    """By round what is remembered of a kind, float64."""
+    return {int(key.removeprefix(kind)): v.astype(np.float64) for key, v in memory.items() if key.startswith(kind)}
+
+
 def records(memory, kind):
     """By client what is remembered of a kind: (round, float64 array)."""
     found = {}
@@ -124,14 +138,14 @@ def records(memory, kind):
     return found
 
 
-def remembered(last, left, starts):
-    """What a state's memory holds of them, float32: the newest clients, and the starts that their changes are from."""
+def remembered(last, left, starts, lengths):
+    """What a state's memory holds of them, float32: the newest clients, and the rounds that their changes are from."""
     newest = dict(sorted(last.items(), key=lambda item: (-item[1][0], item[0]))[:CLIENTS])
-    kept = {f"{CHANGE}{round_}/{client}": change for client, (round_, change) in newest.items()}
-    kept |= {
-        f"{REFUSED}{round_}/{client}": rest for client, (round_, rest) in left.items() if client in newest and rest
-    }
     needed = {round_ for round_, _ in newest.values()} | set(range(max(starts) - ROUNDS + 1, max(starts) + 1))
-    kept |= {f"{BASE}{round_}": start for round_, start in starts.items() if round_ in needed}
+    kept = {f"{CHANGE}{round_}/{client}": change for client, (round_, change) in newest.items()}
+    for client, (round_, rest) in left.items():
+        kept |= {f"{REFUSED}{round_}/{client}": rest} if client in newest and rest else {}
+    for kind, known in ((BASE, starts), (USUAL, lengths)):
+        kept |= {f"{kind}{round_}": array for round_, array in known.items() if round_ in needed}
     most = float(np.finfo(np.float32).max)
     return {key: kept[key].clip(-most, most).astype(np.float32) for key in sorted(kept)}
