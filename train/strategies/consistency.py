@@ -22,7 +22,8 @@ from .masked import ENOUGH, place
 from .norms import is_statistic
 
 LENGTH = 4093  # a prime: no shape of a tensor repeats in it
-APART, MOST_APART = 0.5, 0.1  # times the median cosine, the other way, or a cosine: whichever is less
+TURNED, MOST_TURNED = 0.5, 0.1  # times the median cosine, the other way, or a cosine: whichever is less
+LAGGING, FOLLOWING = 0.2, 0.4  # a cosine, where the median goes along by one of so much
 UNSURE = 4 / LENGTH**0.5  # a cosine of sketches that means nothing
 SAME = 0.1  # times the way of the base: weights that are nearer to those of before
 OUT = 2  # updates of a client that are not used after one that does not follow
@@ -47,7 +48,7 @@ def inconsistent(updates, base, spec, memory, round_):
     """
     starts, lengths = by_round(memory, BASE), by_round(memory, USUAL)
     starts[round_] = sketch([base[name] for name in averaged(spec)])
-    last, changes, found, turns, lags = records(memory, CHANGE), {}, {}, {}, {}
+    last, changes, found, turns, along = records(memory, CHANGE), {}, {}, {}, {}
     for update in updates:
         if update.base_round in starts:
             change = sketch([changed(name, update, base, spec) for name in averaged(spec)])
@@ -64,8 +65,8 @@ def inconsistent(updates, base, spec, memory, round_):
             found[client] = "same"
         turns[client] = cosine(unit(change) - unit(before), moved)
         shorter = lengths[now] / lengths[then] if lengths[then] > 0 else 1.0  # as learning rates fall
-        lags[client] = -cosine(change + moved - shorter * before, moved)
-    found |= dict.fromkeys(apart(lags), "stays") | dict.fromkeys(apart(turns), "turned") | found
+        along[client] = cosine(change + moved - shorter * before, moved)
+    found |= dict.fromkeys(lagging(along), "stays") | dict.fromkeys(turned(turns), "turned") | found
     left = records(memory, REFUSED)
     still = {client: "out" for client, (_, rest) in left.items() if client in changes and client not in found}
     if 2 * len(found | still) >= len(updates):
@@ -98,13 +99,23 @@ def cosine(one, two):
     return float(one @ two / size) if size > 0 else 0.0
 
 
-def apart(cosines):
-    """The clients whose cosines are above 0, where those of most are below; cosines: by client."""
-    if len(cosines) < ENOUGH:
-        return []
-    middle = float(np.median(list(cosines.values())))
-    bar = max(UNSURE, min(MOST_APART, -APART * middle))
+def turned(cosines):
+    """The clients whose changes turned with the model, where those of most turned against it; cosines: by client."""
+    middle = median(cosines)
+    bar = max(UNSURE, min(MOST_TURNED, -TURNED * middle))
     return [client for client, cosine in cosines.items() if middle < 0 and cosine > bar]
+
+
+def lagging(cosines):
+    """The clients whose weights went against the model, where those of most went along. After long local training
+    weights are where they fit the client, and hardly do: then nothing is said."""
+    middle = median(cosines)
+    return [client for client, cosine in cosines.items() if middle > FOLLOWING and cosine < -LAGGING]
+
+
+def median(cosines):
+    """0 where there are too few."""
+    return float(np.median(list(cosines.values()))) if len(cosines) >= ENOUGH else 0.0
 
 
 def sketch(arrays):
