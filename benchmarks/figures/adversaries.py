@@ -8,7 +8,7 @@ SAID = {
     "nobody": "nobody: all are honest",
     "nothing": "one never takes part",
     "sign flip": "its change, negated",
-    "scaled": "ten times that",
+    "scaled": "ten times its change, negated",
     "noise": "noise of deviation 100",
     "largest": "weights of 3e38",
     "statistics": "means of 1e6, variances of 3e38",
@@ -16,7 +16,7 @@ SAID = {
     "counts": "its change, negated, and 2,147,483,647 examples and steps",
     "labels": "trained on reversed labels",
     "replay": "in every round its first weights",
-    "nudged": "the same, with noise as long as the others' mean change",
+    "nudged": "its first weights, with noise as long as the others' mean change",
     "by turns": "its change, negated in every other round",
     "opposite": "the others' mean change, negated and as long as passes whole",
 }
@@ -33,7 +33,13 @@ def adversaries(rows):
     lines = [f"| {heads} |", "|" + "---|" * (1 + len(options))]
     values = []
     for name in dict.fromkeys(row["adversary"] for row in rows):
-        lines.append(f"| {SAID[name]} |" + " {:.1f} |" * len(options))
-        values += [float(np.mean(found[name, option])) for option in options]
+        measured = [float(np.mean(found[name, option])) if (name, option) in found else None for option in options]
+        lines.append("| " + " | ".join([SAID[name], *("" if value is None else "{:.1f}" for value in measured)]) + " |")
+        values += [value for value in measured if value is not None]
     yield "\n".join(lines), *values
-    yield "It holds {:.0f} % of all training images", 100 * float(np.mean([row["share"] for row in rows]))
+    shares = [row["share"] for row in rows if row["aggregation"] == options[0]]
+    yield "It holds {:.0f} % of all training images", 100 * float(np.mean(shares))
+    nothing = np.mean(found["nothing", options[0]])
+    means = {name: float(np.mean(each)) for (name, option), each in found.items() if option == options[0]}
+    yield "at most {:.1f} points, with wrong labels", float(nothing - means.pop("labels"))
+    yield "all others at most {:.1f}", float(nothing - min(means.values()))
