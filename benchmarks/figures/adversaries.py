@@ -23,9 +23,9 @@ SAID = {
 HEADS = {"default": "default", "trimmed-mean": "`trimmed-mean`", "median": "`median`", "clip": "`--clip-update 1`"}
 
 
-@of("adversaries")
-def adversaries(rows):
-    found = {}
+@of("adversaries", "adversaries-seed-1", "adversaries-robust", "adversaries-robust-seed-1")
+def adversaries(*results):
+    rows, found = [row for result in results for row in result], {}
     for row in rows:
         found.setdefault((row["adversary"], row["aggregation"]), []).append(100 * row["accuracy"])
     options = list(dict.fromkeys(row["aggregation"] for row in rows))
