@@ -107,53 +107,69 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan, control=
     # Dropout, where a network has any. torch.manual_seed turns to every kind of device there is: milliseconds.
     (torch.default_generator if device.type == "cpu" else torch).manual_seed(plan.seed)
     generator = torch.Generator().manual_seed(plan.seed)
-    network.train()
-    network.set_densities(plan.densities)
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(
-        parameters,
-        lr=plan.lr,
-        momentum=plan.momentum,
-        weight_decay=plan.weight_decay,
-    )
-    moves = Moves(network, optimizer, plan.adaptive_gradient, counted=plan.algorithm == "scaffold")
-    levels = LevelStatistics(network, plan.adaptive_gradient)
-    sliced = plan.sliced and plan.adaptive_gradient and bool(network.gates) and device.type == "cpu"
-    forward = SlicedForward(network) if sliced else network
-    terms = LocalTerms(network, plan, control or {}, state or {})
-    top, steps, seen = len(plan.densities) - 1, 0, set()
+    steps, count, seen = LocalSteps(network, plan, control, state), 0, set()
     for epoch in range(plan.epochs):
-        for group in optimizer.param_groups:
-            group["lr"] = plan.lr * plan.lr_decay**epoch
         collector, loss_sum, correct = SalienceCollector(network), 0.0, 0
-        levels.new_epoch()
-        for x, y, network.level in epoch_batches(images, labels, statistics, plan, generator, device):
-            seen.add(network.level)
-            moves.before()
-            levels.before(len(y))
-            with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
-                teacher = None if network.level == top or plan.level is not None else teach(network, x, top, forward)
-                logits = forward(x)
-                loss = objective(network, logits, y, teacher)
+        steps.new_epoch(epoch)
+        for x, y, level in epoch_batches(images, labels, statistics, plan, generator, device):
+            seen.add(level)
+            loss, logits = steps.step(x, y, level)
             collector.add()
-            levels.add(len(y))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if plan.clip_norm:
-                torch.nn.utils.clip_grad_norm_(parameters, plan.clip_norm)
-            terms.add()  # like weight decay, it is not what clipping is for
-            optimizer.step()
-            moves.after()
-            loss_sum += loss.detach() * len(y)
-            correct += (logits.detach().argmax(1) == y).sum()
-            steps += 1
-    levels.finish()
-    count = max(1, len(labels))
-    touched = {name: mask.cpu().numpy() for name, mask in moves.touched.items()}
-    loss, accuracy = float(loss_sum) / count, float(correct) / count
-    return LocalResult(
-        collector.record(), loss, accuracy, steps, touched, tuple(sorted(seen)), terms.control_changes(moves.distance)
-    )
+            loss_sum += loss * len(y)
+            correct += (logits.argmax(1) == y).sum()
+            count += 1
+    steps.levels.finish()
+    examples = max(1, len(labels))
+    touched = {name: mask.cpu().numpy() for name, mask in steps.moves.touched.items()}
+    loss, accuracy = float(loss_sum) / examples, float(correct) / examples
+    control = steps.terms.control_changes(steps.moves.distance)
+    return LocalResult(collector.record(), loss, accuracy, count, touched, tuple(sorted(seen)), control)
+
+
+class LocalSteps:
+    """The steps of SGD of a local training, on batches of any origin; network, plan, control, state: its own."""
+
+    def __init__(self, network, plan: LocalPlan, control=None, state=None):
+        self.network, self.plan, self.device = network, plan, next(network.parameters()).device
+        network.train()
+        network.set_densities(plan.densities)
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.SGD(
+            self.parameters,
+            lr=plan.lr,
+            momentum=plan.momentum,
+            weight_decay=plan.weight_decay,
+        )
+        self.moves = Moves(network, self.optimizer, plan.adaptive_gradient, counted=plan.algorithm == "scaffold")
+        self.levels = LevelStatistics(network, plan.adaptive_gradient)
+        sliced = plan.sliced and plan.adaptive_gradient and bool(network.gates) and self.device.type == "cpu"
+        self.forward = SlicedForward(network) if sliced else network
+        self.terms = LocalTerms(network, plan, control or {}, state or {})
+
+    def new_epoch(self, epoch):
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.lr * self.plan.lr_decay**epoch
+        self.levels.new_epoch()
+
+    def step(self, x, y, level):
+        """One step on a batch, x (N, C, H, W) and y int64 (N,), at a level: (loss, logits (N, classes)), detached."""
+        network, plan, top = self.network, self.plan, len(self.plan.densities) - 1
+        network.level = level
+        self.moves.before()
+        self.levels.before(len(y))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
+            teacher = None if level == top or plan.level is not None else teach(network, x, top, self.forward)
+            logits = self.forward(x)
+            loss = objective(network, logits, y, teacher)
+        self.levels.add(len(y))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if plan.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.parameters, plan.clip_norm)
+        self.terms.add()  # like weight decay, it is not what clipping is for
+        self.optimizer.step()
+        self.moves.after()
+        return loss.detach(), logits.detach()
 
 
 def epoch_batches(images, labels, statistics, plan, generator, device):
