@@ -24,10 +24,11 @@ from fedgate.device_runtime.bundle import Bundle, listing
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.manifest import parse_manifest, render_manifest
 from fedgate.device_runtime.tail import Tail
-from fedgate.export.check_tail import OPTIONS, batch_of
+from fedgate.export.check_training import OPTIONS, batch_of, start
 from fedgate.export.cut import cut_network, tail_nodes, trunk_network
 from fedgate.export.tail_programs import TailPrograms
 from fedgate.export.trainable import TRAINING_ENGINES, Trainable, train_plan
+from fedgate.train.augment import normalise
 from fedgate.train.network import build_network
 from fedgate.train.tails import freeze, trunk
 
@@ -122,7 +123,8 @@ def main(models, parts, engines, density, batch_size, seconds, quick, json_path)
             part = make_part(model, density, trainable, batch_size)
             draw = torch.Generator().manual_seed(1)
             images = torch.randint(256, (batch_size, *SHAPE), generator=draw, dtype=torch.uint8)
-            values = batch_of(part, images, torch.arange(batch_size) % 10, STATISTICS, 0)
+            labels = torch.arange(batch_size) % 10
+            values = start(part) | batch_of(part, normalise(images, *STATISTICS), labels, 0)
             for engine in engines:
                 with TemporaryDirectory() as folder:
                     loaded = load_step(part, engine, Path(folder))

@@ -20,16 +20,28 @@ class MismatchError(FedgateError):
 
 @dataclass
 class Comparison:
-    """max_error: largest difference of a logit over the largest logit of its input."""
+    """runs: those compared to the end. max_error: the largest difference in an output over its largest value."""
 
     runs: int = 0
     max_error: float = 0.0
     decisions: int = 0
     close_calls: int = 0
 
+    def finished(self, program):
+        """This, of a program that was compared; raises `FedgateError` for too many close calls, and for no run."""
+        if self.close_calls > MOST_CLOSE_CALLS * self.decisions:
+            raise mismatch(program, f"{self.close_calls} close calls in {self.decisions} decisions")
+        if not self.runs:
+            raise not_compared(program, "no run")
+        return self
+
 
 def mismatch(program, text):
     return MismatchError(f"{program.file} does not compute what eager PyTorch computes: {text}")
+
+
+def not_compared(program, what):
+    return MismatchError(f"{program.file} could not be compared with eager PyTorch: {what} came to the end")
 
 
 def compare_outputs(program, logits, expected, where, result):
@@ -46,7 +58,7 @@ def compare_plain(loaded, images, expected, where=""):
     for i, image in enumerate(images):
         logits, _ = loaded.run(image[None], loaded.program.level)
         compare_outputs(loaded.program, logits[0], expected[i], f"input {i}{where}", result)
-    return result
+    return result.finished(loaded.program)
 
 
 def compare_gated(loaded, reference, images, levels):
@@ -56,7 +68,7 @@ def compare_gated(loaded, reference, images, levels):
     """
     result = Comparison()
     layers, densities = reference.network.layers, reference.network.densities
-    for level in range(levels):
+    for level in range(levels if len(images) else 0):
         runs = [loaded.run(image[None], level) for image in images]
         masks = np.concatenate([open for _, open in runs])
         expected, _, gates = reference.run(images, level, forced=masks)
@@ -66,9 +78,7 @@ def compare_gated(loaded, reference, images, levels):
             result.close_calls += close
             result.decisions += masks.shape[1]
             compare_outputs(loaded.program, logits[0], expected[i], where, result)
-    if result.close_calls > MOST_CLOSE_CALLS * result.decisions:
-        raise mismatch(loaded.program, f"{result.close_calls} close calls in {result.decisions} decisions")
-    return result
+    return result.finished(loaded.program)
 
 
 def count_close_calls(program, masks, gates, layers, density, where):

@@ -12,10 +12,12 @@ from fedgate.device_runtime.ports import TAIL_ROLES
 from fedgate.device_runtime.records import LABELLED
 from fedgate.device_runtime.tail import pack_tail
 
-from .check_tail import compare_inference, compare_training
+from .check_tail import compare_inference
+from .check_training import compare_training
 from .trainable import check_engines, plan_tail_programs
 from .training_module import training_module
 
+TRAINED_IMAGES = 64  # from which the steps that are compared draw theirs
 LABELLED_IMAGES = 64  # at most, and of one class at most an eighth of it
 
 
@@ -80,7 +82,7 @@ class TailPrograms:
                 )
                 result = compare_inference(self.part, images, load_program(staged, trunk), load())
             else:
-                count, data = self.part.batch_size, self.data
-                examples = data.train_images[:count], data.train_labels[:count]
+                data = self.data
+                examples = data.train_images[:TRAINED_IMAGES], data.train_labels[:TRAINED_IMAGES]
                 result = compare_training(self.part, load, *examples, (data.mean, data.std))
             yield program, result

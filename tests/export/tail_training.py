@@ -12,7 +12,7 @@ from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.manifest import parse_manifest, render_manifest
 from fedgate.device_runtime.ports import MOMENTUM, TRUNK_OPEN
 from fedgate.device_runtime.tail import Tail
-from fedgate.export.check_tail import stepping
+from fedgate.export.check_training import stepping
 from fedgate.export.cut import cut_network, trunk_network
 from fedgate.export.tail_programs import TailPrograms
 from fedgate.export.train_step import trained_parameters
@@ -59,10 +59,15 @@ class Eager:
 
 
 def lowered(part, engine, folder):
-    """The train program of a `Trainable`, loaded from a bundle that is only good to be run.
+    """The train program of a `Trainable`, loaded from a bundle that is only good to be run, as one of role `train`.
 
     engine: or "module", for ExecuTorch's training module.
     """
+    return stepping(load_program(*staged(part, engine, folder)))
+
+
+def staged(part, engine, folder):
+    """(a bundle that is only good to be run, its train program), for an engine or "module"."""
     network = part.network
     if engine == "module":
         program, files = training_module(part)
@@ -80,7 +85,7 @@ def lowered(part, engine, folder):
         "files": dict.fromkeys(("salience.safetensors", "reference.safetensors", "tail.safetensors"), NOTHING) | own,
     }
     manifest = parse_manifest(render_manifest(fields))
-    return stepping(load_program(Bundle(folder, manifest), manifest.programs[0]))
+    return Bundle(folder, manifest), manifest.programs[0]
 
 
 class Trained(NamedTuple):
