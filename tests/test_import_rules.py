@@ -59,6 +59,47 @@ def test_rules(path):
                 assert top == "click" or not at_import, f"importing {path.name} imports {name}"
 
 
+def imported_files():
+    """By file, the files of the package that it imports, also from inside functions."""
+    files = {}
+    for path in FILES:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        parts = ("fedgate", *parts) if parts[0] != "fedgate" else parts
+        files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    found = {}
+    for path in FILES:
+        names = {name for name, _, _ in imports(path)}
+        found[path] = {files[name] for name in names if name in files and files[name] != path}
+    return found
+
+
+def circle(graph):
+    """The nodes of one circle of a graph {node: nodes}, or an empty list: what is left when all others are dropped."""
+    graph = dict(graph)
+    while ends := [node for node, others in graph.items() if not others & graph.keys()]:
+        for node in ends:
+            del graph[node]
+    return sorted(map(str, graph))
+
+
+def test_no_files_import_one_another_in_a_circle():
+    """Not from inside functions either."""
+    found = imported_files()
+    assert sum(map(len, found.values())) > 500
+    assert circle({1: {2}, 2: {3}, 3: {2}, 4: set()}) == ["1", "2", "3"]
+    assert circle(found) == []
+
+
+@pytest.mark.parametrize("stage", ["train", "export"])
+def test_no_folders_import_one_another_in_a_circle(stage):
+    """A folder below a stage counts as one; of the stage's own files each counts for itself."""
+    graph = {}
+    for path, others in imported_files().items():
+        own, *rest = ("/".join(p.relative_to(ROOT).parts[:2]) for p in (path, *others))
+        graph.setdefault(own, set()).update(set(rest) - {own})
+    assert circle({node: others for node, others in graph.items() if node.startswith(stage)}) == []
+
+
 def test_the_rules_read_what_is_there():
     """The checks above would pass on files that they do not understand."""
     found = {name for name, _, _ in imports(ROOT / "train" / "local_engine.py")}

@@ -1,7 +1,6 @@
-"""What a run is made of: its data, their partition, its network and its engine, from a resolved configuration."""
+"""What a run is made of: its data, their partition and its network, from a resolved configuration."""
 
 import dataclasses
-import functools
 import os
 import platform
 import uuid
@@ -12,11 +11,9 @@ import torch
 from fedgate.device_runtime.errors import UsageError
 
 from .client import LocalPlan, resolve_precision
-from .cohort import CohortEngine
 from .config import TrainConfig
 from .config.resolve import changed
 from .data import load_data
-from .local_engine import LocalEngine
 from .network import build_network, load_tensors
 from .own_code import check_code
 from .partition import partition
@@ -146,21 +143,3 @@ def check_data(info: RunInfo, data, place=None):
     """Refuse data that are not a run's own: other pixels or labels, or classes of other names."""
     if (data.sha256, list(data.labels)) != (info.data["sha256"], info.data["labels"]):
         raise UsageError(f"'{place or info.config.data}' holds other data than this run was trained on")
-
-
-def make_engine(info: RunInfo, data, parts, workers, tensors=None, superlink=None):
-    """The engine that trains and evaluates a run's network; "auto" is the cohort where there is a GPU to fill.
-
-    tensors: what the networks hold of the frozen layers, which no download brings. superlink: where the clients of a
-    run with the engine "flower" are; without it the run's clients are simulated here.
-    """
-    check_data(info, data)
-    build = functools.partial(make_network, info, info.resolved["device"], tensors)
-    auto = "cohort" if info.resolved["device"] == "cuda" and info.config.algorithm != "scaffold" else "loop"
-    engine = auto if info.config.engine == "auto" else info.config.engine
-    if superlink is not None:
-        from .flower.engine import FlowerEngine  # imports Flower
-
-        return FlowerEngine(build, data, parts, info.resolved["precision"], workers, info, superlink, tensors)
-    kind = CohortEngine if engine == "cohort" else LocalEngine
-    return kind(build, data, parts, info.resolved["precision"], workers)

@@ -5,7 +5,8 @@ import numpy as np
 from fedgate.device_runtime import macs
 from fedgate.device_runtime.tables import console, table
 
-from .ingredients import make_engine, make_network, run_data
+from .engines import make_engine
+from .ingredients import make_network, run_data
 from .partition import class_table
 from .personal import FINETUNE_LR, finetune_plan, own_test_images, trained_images, worst_decile
 from .rows import mean_overlap

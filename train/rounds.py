@@ -9,9 +9,10 @@ from .checkpoint import Checkpoint
 from .client import client_seed
 from .clocks import make_clocks
 from .downloads import Broadcast, note_changes, restored, stored
+from .engines import make_engine
 from .gather import gather
 from .inbox import Inbox
-from .ingredients import base_tensors, expected_updates, local_plan, make_engine, make_network
+from .ingredients import base_tensors, expected_updates, local_plan, make_network
 from .network import network_tensors
 from .norms import pooled_norms
 from .partition import class_table

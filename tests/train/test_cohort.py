@@ -10,7 +10,8 @@ from fedgate.device_runtime.errors import UsageError
 from fedgate.train.client import LocalPlan
 from fedgate.train.cohort import KNOWN, OWN, CohortEngine
 from fedgate.train.config.resolve import resolve
-from fedgate.train.ingredients import describe_run, make_engine, make_network, prepare
+from fedgate.train.engines import make_engine
+from fedgate.train.ingredients import describe_run, make_network, prepare
 from fedgate.train.network import network_tensors
 from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory

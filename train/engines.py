@@ -1,0 +1,26 @@
+"""Which engine trains and evaluates the clients of a run: `loop`, `cohort` or `flower`."""
+
+import functools
+
+from .cohort import CohortEngine
+from .ingredients import check_data, make_network
+from .local_engine import LocalEngine
+from .run_directory import RunInfo
+
+
+def make_engine(info: RunInfo, data, parts, workers, tensors=None, superlink=None):
+    """The engine that trains and evaluates a run's network; "auto" is the cohort where there is a GPU to fill.
+
+    tensors: what the networks hold of the frozen layers, which no download brings. superlink: where the clients of a
+    run with the engine "flower" are; without it the run's clients are simulated here.
+    """
+    check_data(info, data)
+    build = functools.partial(make_network, info, info.resolved["device"], tensors)
+    auto = "cohort" if info.resolved["device"] == "cuda" and info.config.algorithm != "scaffold" else "loop"
+    engine = auto if info.config.engine == "auto" else info.config.engine
+    if superlink is not None:
+        from .flower.engine import FlowerEngine  # imports Flower
+
+        return FlowerEngine(build, data, parts, info.resolved["precision"], workers, info, superlink, tensors)
+    kind = CohortEngine if engine == "cohort" else LocalEngine
+    return kind(build, data, parts, info.resolved["precision"], workers)
