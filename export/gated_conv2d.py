@@ -11,6 +11,8 @@ from dataclasses import astuple, dataclass
 import torch
 import torch.nn.functional as F
 
+from .masks import earlier, open_channels
+
 
 @dataclass(frozen=True)
 class Options:
@@ -39,11 +41,7 @@ def compute(x, weight, scale, shift, level, in_open, gate_weight, gate_bias, kep
     opened = None
     if gate_weight is not None:
         g = torch.relu(x.abs().mean((2, 3)) @ gate_weight + gate_bias)
-        column, row = g.reshape(-1, channels, 1), g.reshape(-1, 1, channels)
-        earlier = torch.ones(channels, channels).tril(-1).bool()  # [i, j]: j < i
-        rank = ((row > column) | ((row == column) & earlier)).to(x.dtype).sum(2)
-        k = selected @ kept.to(x.dtype)[:, None]
-        opened = (rank < k) & (g > 0)
+        opened = open_channels(g, selected, kept.to(x.dtype)[:, None], earlier(channels))
         y = y * (g * opened.to(x.dtype))[:, :, None, None]
     if residual is not None:
         step, offset = options.residual_stride, options.residual_offset

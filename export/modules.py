@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from .fold import folded_conv, plain_conv, predictor_conv, scale_and_shift
+from .masks import earlier, open_channels
 
 
 class Levels(nn.Module):
@@ -34,7 +35,7 @@ class MaskedUnit(nn.Module):
         self.predictor = predictor_conv(unit.gate)
         self.non_negative, self.choose, self.channels = non_negative, choose, channels
         self.register_buffer("k", torch.tensor(densities_k, dtype=torch.float32)[:, None])
-        self.register_buffer("earlier", torch.ones(channels, channels).tril(-1).bool())  # [i, j]: j < i
+        self.register_buffer("earlier", earlier(channels))
         self.single = levels == 1
         if self.single:
             self.conv = folded_conv(unit, 0)
@@ -43,17 +44,10 @@ class MaskedUnit(nn.Module):
             rows = [torch.cat(scale_and_shift(unit, level)) for level in range(levels)]
             self.register_buffer("affine", torch.stack(rows).float())  # (levels, 2 C_out)
 
-    def open(self, g, selected):
-        """The mask of g (N, C, 1, 1): rank_i < k and g_i > 0, by comparisons alone; float32 (N, C)."""
-        column, row = g.reshape(-1, self.channels, 1), g.reshape(-1, 1, self.channels)
-        ahead = (row > column) | ((row == column) & self.earlier)
-        rank = ahead.float().sum(2)
-        return ((rank < selected @ self.k) & (column[:, :, 0] > 0)).float()
-
     def forward(self, x, selected):
         g = gate_values(self.predictor, x, self.non_negative)
         if self.choose:
-            mask = self.open(g, selected)
+            mask = open_channels(g, selected, self.k, self.earlier).float()
             pi = g * mask[:, :, None, None]
         else:
             mask = torch.ones_like(g[:, :, 0, 0])
