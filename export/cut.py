@@ -3,13 +3,12 @@
 import copy
 from dataclasses import dataclass
 
-from torch import fx, nn
+from torch import fx
 
 from fedgate.device_runtime.errors import UsageError
-from fedgate.train.graph import module_of
 from fedgate.train.network import GatedNetwork, output_shapes
+from fedgate.train.operations import LAYERS, Kind, kind_of
 from fedgate.train.tails import trunk
-from fedgate.train.units import ConvUnit
 
 
 @dataclass(frozen=True)
@@ -48,20 +47,20 @@ def cut_node(graph, tail):
     nodes = list(graph.nodes)
     found = None
     for place in nodes:
-        if place.op == "output" or (place.op == "call_module" and place.target in tail):
+        if kind_of(place) is Kind.OUTPUT or (kind_of(place) in LAYERS and place.target in tail):
             break
-        if place.op != "get_attr" and separates(nodes, place, tail):
+        if kind_of(place) is not Kind.TENSOR and separates(nodes, place, tail):
             found = place
-    return None if found is None or found.op == "placeholder" else found
+    return None if found is None or kind_of(found) is Kind.INPUT else found
 
 
 def separates(nodes, place, tail):
     """Whether what follows a node depends on the image through it alone, and is of the tail where it is a layer."""
     before = set(nodes[: nodes.index(place)])
     for node in nodes[nodes.index(place) + 1 :]:
-        if any(source in before and source.op != "get_attr" for source in node.all_input_nodes):
+        if any(source in before and kind_of(source) is not Kind.TENSOR for source in node.all_input_nodes):
             return False
-        if isinstance(module_of(node), ConvUnit | nn.Linear) and node.target not in tail:
+        if kind_of(node) in LAYERS and node.target not in tail:
             return False
     return True
 

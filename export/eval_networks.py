@@ -7,38 +7,28 @@ import operator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from fedgate.train.graph import closers, module_of
+from fedgate.train.graph import closers
 from fedgate.train.network import output_shapes
-from fedgate.train.units import ConvUnit
+from fedgate.train.operations import LAYERS, Kind, kind_of, module_of
 
 from .fold import copy_body, folded_conv
 from .modules import Levels, LevelUnit, MaskedUnit, Scatter, StaticUnit
 
+KEEPS_SIGN = (Kind.MAX_POOL, Kind.AVG_POOL, Kind.GLOBAL_POOL, Kind.FLATTEN, Kind.DROPOUT, Kind.IDENTITY)
+
 
 def unit_nodes(body):
     """The nodes of a graph module that call a unit: [(node, unit)]."""
-    found = []
-    for node in body.graph.nodes:
-        module = module_of(node)
-        if isinstance(module, ConvUnit):
-            found.append((node, module))
-    return found
+    return [(node, module_of(node)) for node in body.graph.nodes if kind_of(node) is Kind.CONV]
 
 
 def is_non_negative(node):
     """Whether a node's values are known to be at least zero: behind a ReLU and what preserves the sign."""
-    if node.op == "call_module":
-        module = module_of(node)
-        if isinstance(module, nn.ReLU):
-            return True
-        keeps = isinstance(module, nn.MaxPool2d | nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.Dropout | nn.Identity)
-        return keeps and is_non_negative(node.args[0])
-    if node.op == "call_method":
-        return node.target in ("relu", "relu_")
-    return node.op == "call_function" and node.target in (torch.relu, F.relu)
+    while kind_of(node) in KEEPS_SIGN:
+        node = node.args[0]
+    return kind_of(node) is Kind.RELU
 
 
 def finish(body):
@@ -135,7 +125,7 @@ def static_network(network, level, kept: dict[str, np.ndarray]):
             new = folded_conv(unit, level, None, kept_in)
         body.set_submodule(node.target, new)
     for node in graph.nodes:
-        if isinstance(module_of(node), nn.Linear):
+        if kind_of(node) is Kind.LINEAR:
             name = closer.get(node.args[0])
             if name is not None:
                 body.set_submodule(node.target, narrowed(module_of(node), kept[name], channels[name]))
@@ -162,7 +152,7 @@ def scatter_where_needed(body, closer, channels, kept):
 
 def reads_kept(node):
     """Whether a node is a layer whose weights are sliced to the channels that are kept in its input."""
-    return isinstance(module_of(node), ConvUnit | nn.Linear)
+    return kind_of(node) in LAYERS
 
 
 @torch.no_grad()

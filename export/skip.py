@@ -9,19 +9,18 @@ import functools
 import operator
 
 import torch
-import torch.nn.functional as F
-from torch import fx, nn
+from torch import nn
 
-from fedgate.train.graph import closers, module_of
+from fedgate.train.graph import closers
 from fedgate.train.network import output_shapes
+from fedgate.train.operations import Geometry, Kind, arguments, geometry_of, kind_of, operands, overwrites
 
 from .eval_networks import finish, put_level, put_stock_unit, unit_nodes
 from .fold import copy_body, scale_and_shift
 from .gated_conv2d import Options, compute
 from .kernel_table import pays
 
-ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
-RELUS = (torch.relu, F.relu, "relu", "relu_")
+HALVING = Geometry((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))  # the 2x2 maximum at stride 2
 
 
 class SkipUnit(nn.Module):
@@ -51,16 +50,11 @@ class SkipUnit(nn.Module):
         return (y, opened) if self.gated else y
 
 
-def kernel_can(unit):
-    """Whether the kernel computes a unit's convolution: 1x1 or 3x3, stride 1 or 2, zero padding of kernel // 2."""
-    conv = unit.conv
-    return (
-        conv.kernel_size in ((1, 1), (3, 3))
-        and conv.stride in ((1, 1), (2, 2))
-        and conv.padding in (tuple(side // 2 for side in conv.kernel_size), "same" if conv.stride == (1, 1) else None)
-        and conv.dilation == (1, 1)
-        and (unit.gate is None or unit.gate.kind != "scale")
-    )
+def kernel_can(geometry, gate):
+    """Whether the kernel computes a convolution: 1x1 or 3x3, stride 1 or 2, zero padding of kernel // 2."""
+    side, step = geometry.kernel[0], geometry.stride[0]
+    known = Geometry((side, side), (step, step), ((side // 2, side // 2),) * 2, (1, 1))
+    return geometry == known and side in (1, 3) and step in (1, 2) and (gate is None or gate.kind != "scale")
 
 
 def kernel_layers(body):
@@ -87,15 +81,16 @@ def skip_network(network, wanted=None):
     body = copy_body(network)
     graph, levels = body.graph, len(network.densities)
     gated = {name: gate.out_channels for name, gate in network.gates.items()}
-    closer = closers(graph, gated, output_shapes(body, network.shape))
+    shapes = output_shapes(body, network.shape)
+    closer = closers(graph, gated, shapes)
     layers = {layer.name: layer for layer in network.layers}
     level, selected = put_level(body, levels)
     units, masks = unit_nodes(body), {}
     for node, unit in units:
-        if kernel_can(unit) and wanted(layers[node.target]):
+        if kernel_can(geometry_of(node), unit.gate) and wanted(layers[node.target]):
             if unit.gate is not None:
                 unit.gate.set_densities(network.densities)
-            source, (chain, residual, options) = node.args[0], fuse(node, unit)
+            source, (chain, residual, options) = node.args[0], fuse(node, shapes)
             last = chain[-1]
             body.set_submodule(node.target, SkipUnit(unit, levels, options))
             with graph.inserting_before(last):
@@ -103,13 +98,13 @@ def skip_network(network, wanted=None):
                 if unit.gate is not None:
                     result = graph.call_function(operator.getitem, (new, 0))
                     masks[node.target] = graph.call_function(operator.getitem, (new, 1))
-            closer[result] = closer[last]
+            closer[result], shapes[result] = closer[last], shapes[last]
             last.replace_all_uses_with(result)
             for old in reversed(chain):
                 graph.erase_node(old)
         else:
             result, mask = put_stock_unit(body, node, unit, network.densities, selected)
-            closer[result] = closer[node]
+            closer[result], shapes[result] = closer[node], shapes[node]
             if mask is not None:
                 with graph.inserting_after(mask):
                     masks[node.target] = graph.call_method("to", (mask, torch.uint8))
@@ -122,24 +117,28 @@ def skip_network(network, wanted=None):
     return finish(body)
 
 
-def fuse(node, unit):
-    """What of the nodes behind a unit its operator takes along: (chain of nodes, residual node or None, options)."""
+def fuse(node, shapes):
+    """What of the nodes behind a unit its operator takes along: (chain of nodes, residual node or None, options).
+
+    shapes: of the output of each node.
+    """
     chain, residual, step, offset = [node], None, 1, 0
     add = only_user(chain[-1])
-    if add is not None and add.target in ADDS and len(add.args) == 2 and not add.kwargs:
-        others = [n for n in add.args if n is not node]
-        if len(others) == 1 and isinstance(others[0], fx.Node):
+    if add is not None and operands(add) and not overwrites(add):
+        others = [each for each in operands(add) if each is not node]
+        if len(others) == 1 and shapes[others[0]] == shapes[node]:
             residual, step, offset = subsampled(others[0])
             chain.append(add)
     relu = only_user(chain[-1])
-    takes_relu = relu is not None and (isinstance(module_of(relu), nn.ReLU) or relu.target in RELUS)
+    takes_relu = relu is not None and kind_of(relu) is Kind.RELU
     if takes_relu:
         chain.append(relu)
     pool = only_user(chain[-1])
-    takes_pool = pool is not None and is_halving(module_of(pool))
+    takes_pool = pool is not None and geometry_of(pool) == HALVING
     if takes_pool:
         chain.append(pool)
-    return chain, residual, Options(unit.conv.stride[0], takes_relu, 2 if takes_pool else 1, step, offset)
+    stride = geometry_of(node).stride[0]
+    return chain, residual, Options(stride, takes_relu, 2 if takes_pool else 1, step, offset)
 
 
 def only_user(node):
@@ -152,14 +151,15 @@ def subsampled(node):
     Returns (the node that is read, step between its rows and columns, number of zero channels in front).
     """
     step = offset = 0
-    if node.target is F.pad:
-        if len(node.args) != 2 or node.kwargs.get("mode", "constant") != "constant" or node.kwargs.get("value"):
+    if kind_of(node) is Kind.PAD:
+        given = arguments(node)
+        sides = tuple(given.get("pad", ()))
+        if given.get("mode", "constant") != "constant" or given.get("value"):
             return node, 1, 0
-        sides = tuple(node.args[1])
         if len(sides) != 6 or any(sides[:4]) or not all(isinstance(side, int) and side >= 0 for side in sides):
             return node, 1, 0
         node, offset = node.args[0], sides[4]
-    if node.target is operator.getitem and isinstance(node.args[1], tuple) and len(node.args[1]) == 4:
+    if kind_of(node) is Kind.INDEX and isinstance(node.args[1], tuple) and len(node.args[1]) == 4:
         step = step_of(node.args[1])
         node = node.args[0] if step else node
     return node, step or 1, offset
@@ -173,16 +173,3 @@ def step_of(index):
     if index[:2] != (whole, whole) or index[2] != index[3]:
         return 0
     return index[2].step or 1
-
-
-def is_halving(module):
-    """Whether a module is the 2x2 maximum at stride 2."""
-    return (
-        isinstance(module, nn.MaxPool2d)
-        and module.kernel_size in (2, (2, 2))
-        and module.stride in (2, (2, 2))
-        and module.padding in (0, (0, 0))
-        and module.dilation in (1, (1, 1))
-        and not module.ceil_mode
-        and not module.return_indices
-    )

@@ -4,22 +4,23 @@ Maps are channels-last between the tail's layers: (N, H, W, C). Norms are those 
 are constants, their scale and shift parameters.
 """
 
-import operator
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import fx
 
 from fedgate.device_runtime.errors import UsageError
-from fedgate.train.graph import module_of
 from fedgate.train.network import GatedNetwork
-from fedgate.train.units import ConvUnit
+from fedgate.train.operations import DROPOUTS, Kind, geometry_of, kind_of, label, module_of
 from fedgate.train.walk import plainly
 
 from .cut import Cut, tail_nodes
 from .matmul_conv import matmul_conv
 from .plain_operators import Salience, positive
+
+# Operations that do the same to each entry of their arguments, however they lie.
+ON_ENTRIES = (Kind.RELU, Kind.IDENTITY, Kind.ADD, *DROPOUTS)
 
 
 class Result(NamedTuple):
@@ -40,7 +41,7 @@ class TailForward:
         if network.training_graph is not None:
             raise UsageError("cannot export a training program: the network computes something else when it trains")
         for node in self.nodes:
-            refuse(node, module_of(node))
+            refuse(node)
         for name, parameter in network.body.named_parameters():
             if parameter.requires_grad and not name.startswith(tuple(f"{layer}." for layer in cut.layers)):
                 raise UsageError(f"cannot export a training program: '{name}' is a tensor outside of the layers")
@@ -57,29 +58,30 @@ class TailForward:
         g, opened = {}, {}
         for node in self.nodes:
             args, kwargs = fx.map_arg((node.args, node.kwargs), lambda source: values.get(source))
-            module = module_of(node)
-            if node.op == "output":
+            module, kind = module_of(node), kind_of(node)
+            if kind is Kind.OUTPUT:
                 return Result(args[0], g, opened)
-            if isinstance(module, ConvUnit):
-                values[node], *gate = self.unit(node.target, module, args[0], tensors, selected)
+            if kind is Kind.CONV:
+                values[node], *gate = self.unit(node, module, args[0], tensors, selected)
                 if gate:
                     g[node.target], opened[node.target] = gate
-            elif isinstance(module, nn.Linear):
+            elif kind is Kind.LINEAR:
                 bias = f"{node.target}.bias"
                 y = args[0] @ tensors[f"{node.target}.weight"].t()
                 values[node] = y + tensors[bias] if bias in tensors else y
-            elif isinstance(module, nn.MaxPool2d):
-                values[node] = max_pool(args[0], module)
-            elif acts_on_entries(node, module):
+            elif kind is Kind.MAX_POOL:
+                values[node] = max_pool(args[0], geometry_of(node))
+            elif kind in ON_ENTRIES:
                 values[node] = plainly(node, module, args, kwargs)
             else:
                 args, kwargs = fx.node.map_aggregate((args, kwargs), channels_first)
                 values[node] = channels_last(plainly(node, module, args, kwargs))
 
-    def unit(self, name, unit, x, tensors, selected):
+    def unit(self, node, unit, x, tensors, selected):
         """pi * norm_level(conv(x)), and for a gated unit g and the mask, (N, C) float32."""
-        conv = unit.conv
-        y = matmul_conv(x, tensors[f"{name}.conv.weight"], conv.stride, padding_of(conv), conv.dilation)
+        name, geometry = node.target, geometry_of(node)
+        padding = tuple(before for before, _ in geometry.padding)
+        y = matmul_conv(x, tensors[f"{name}.conv.weight"], geometry.stride, padding, geometry.dilation)
         scale, shift = None, tensors.get(f"{name}.conv.bias")
         if len(unit.norms):
             scale, shift = self.affine(name, unit, tensors, selected, shift)
@@ -112,25 +114,24 @@ class TailForward:
         return tuple((selected[:, None] * torch.stack(rows)).sum(0) for rows in (scales, shifts))
 
 
-def refuse(node, module):
+def refuse(node):
     """Refuse, by name, what a device cannot train as `train` does."""
-    if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
-        raise UsageError(f"cannot export a training program through '{node.target}': dropout is random")
-    if isinstance(module, ConvUnit) and (module.conv.groups != 1 or module.conv.padding_mode != "zeros"):
-        raise UsageError(f"cannot export a training program through '{node.target}': it has groups or pads with values")
-    if node.op == "get_attr":
-        raise UsageError(f"cannot export a training program: '{node.target}' is a tensor outside of the layers")
-    if node.target is F.dropout or (node.target is F.max_pool2d):
-        raise UsageError(f"cannot export a training program through '{node.name}': give it as a module of torch.nn")
-    if isinstance(module, nn.MaxPool2d) and (module.ceil_mode or module.return_indices):
-        raise UsageError(f"cannot export a training program through '{node.target}': it has ceil_mode or indices")
-
-
-def acts_on_entries(node, module):
-    """Whether a node does the same to each entry of its arguments, however they lie."""
-    return isinstance(module, nn.ReLU | nn.Identity | nn.Dropout) or node.target in (
-        torch.relu, F.relu, "relu", "relu_", operator.add, operator.iadd, torch.add, "add", "add_", "contiguous"
-    )  # fmt: skip
+    kind, geometry = kind_of(node), geometry_of(node)
+    reason = None
+    if kind is Kind.TENSOR:
+        reason = "it belongs to no layer"
+    elif kind in DROPOUTS and module_of(node).p > 0:
+        reason = "it is random"
+    elif kind is Kind.INDEXED_POOL:
+        reason = "programs have no indices"
+    elif kind is Kind.MAX_POOL and (geometry is None or geometry.ceil):
+        reason = "its windows are no fixed numbers, or it has ceil_mode"
+    elif kind is Kind.CONV and (geometry.groups != 1 or geometry.padding_mode != "zeros"):
+        reason = "it has groups or pads with values"
+    elif kind is Kind.CONV and any(before != after for before, after in geometry.padding):
+        reason = "it pads its two sides differently"
+    if reason:
+        raise UsageError(f"cannot export a training program through {label(node)}: {reason}")
 
 
 def channels_last(x):
@@ -152,24 +153,10 @@ def open_channels(g, k):
     return positive(k - rank) * positive(g)
 
 
-def padding_of(conv):
-    """The padding of a convolution in numbers: (rows, columns)."""
-    if conv.padding == "valid":
-        return (0, 0)
-    if conv.padding == "same":
-        sides = [gap * (k - 1) for gap, k in zip(conv.dilation, conv.kernel_size, strict=True)]
-        if any(side % 2 for side in sides):
-            raise UsageError("cannot export a training program: a convolution pads its two sides differently")
-        return tuple(side // 2 for side in sides)
-    return conv.padding
-
-
-def max_pool(x, module):
+def max_pool(x, geometry):
     """Maxima of maps (N, H, W, C); among equals the gradient goes to the first, as in PyTorch."""
-    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = (
-        (side, side) if isinstance(side, int) else side
-        for side in (module.kernel_size, module.stride, module.padding, module.dilation)
-    )
+    (kh, kw), (sh, sw), (dh, dw) = geometry.kernel, geometry.stride, geometry.dilation
+    (ph, _), (pw, _) = geometry.padding
     if ph or pw:
         x = F.pad(x, (0, 0, pw, pw, ph, ph), value=torch.finfo(x.dtype).min)
     oh, ow = (x.shape[1] - dh * (kh - 1) - 1) // sh + 1, (x.shape[2] - dw * (kw - 1) - 1) // sw + 1

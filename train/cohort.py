@@ -28,12 +28,12 @@ def reason_against(network, plans):
     """Why clients with these plans have to train one after the other, in words; None where they need not."""
     node = random_node(network)
     if node is not None:
-        return f"'{node}' drops out at random, and each client draws for itself"
+        return f"{node} drops out at random, and each client draws for itself"
     if network.training_graph is not None:
         return "the network computes in training something else than in evaluation"
     node = strange_node(network)
     if node is not None:
-        return f"'{node}' is nothing that stacked networks have"
+        return f"{node} is nothing that stacked networks have"
     loose = loose_tensor(network)
     if loose is not None:
         return f"'{loose}' belongs to no layer"

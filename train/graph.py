@@ -2,102 +2,76 @@
 and whose mask closes the input channels of which layer.
 """
 
-import operator
-
-import torch
-import torch.nn.functional as F
-from torch import fx, nn
+from torch import fx
 
 from fedgate.device_runtime.errors import UsageError
 
+from .operations import Kind, geometry_of, kind_of, module_of
+
 # Operations that act on each channel by itself and map a channel of zeros to zeros: what a gate closed stays closed.
-CHANNELWISE_MODULES = (
-    nn.ReLU,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.Flatten,
-    nn.Dropout,
-    nn.Dropout2d,
-    nn.Identity,
-)
-CHANNELWISE_FUNCTIONS = (torch.relu, F.relu, F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean,
-                         torch.flatten, F.dropout, F.dropout2d, torch.dropout, torch.feature_dropout)  # fmt: skip
-CHANNELWISE_METHODS = ("relu", "relu_", "mean", "flatten", "view", "reshape", "contiguous")
-# Operations that may mix or move channels: their result counts as a dense input.
-OTHER_MODULES = (nn.AlphaDropout, nn.FeatureAlphaDropout)  # what they drop is not zero
-OTHER_FUNCTIONS = (operator.add, operator.iadd, torch.add, F.pad, operator.getitem, F.alpha_dropout,
-                   F.feature_alpha_dropout, torch.alpha_dropout, torch.feature_alpha_dropout)  # fmt: skip
-OTHER_METHODS = ("add", "add_", "size")
+CHANNELWISE = (Kind.RELU, Kind.MAX_POOL, Kind.AVG_POOL, Kind.GLOBAL_POOL, Kind.FLATTEN, Kind.DROPOUT, Kind.IDENTITY)
+# Operations that may mix or move channels, or whose closed channels are not zero: their result counts as a dense input.
+MIXING = (Kind.ADD, Kind.CONCAT, Kind.PAD, Kind.INDEX, Kind.SHAPE, Kind.ALPHA_DROPOUT, Kind.INDEXED_POOL)
+NEITHER = (Kind.INPUT, Kind.TENSOR, Kind.OUTPUT, Kind.LINEAR)
 
 
-def module_of(node):
-    """The module that a node calls; None for a node that calls none."""
-    return node.graph.owning_module.get_submodule(node.target) if node.op == "call_module" else None
-
-
-def check(node, module):
-    """Refuse, by name, an operation of the graph whose channels a gate could not close."""
-    if node.op in ("placeholder", "output", "get_attr"):
-        return
-    if node.target in (torch.mean, "mean"):
-        dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
-        dims = (dims,) if isinstance(dims, int) else dims
-        if dims is None or {d % 4 for d in dims} != {2, 3}:
-            raise UsageError(f"cannot gate around '{node.name}': a mean is taken over H and W, nothing else")
-    if node.op == "call_method":
-        if node.target not in CHANNELWISE_METHODS + OTHER_METHODS:
+def check(node):
+    """Refuse, by name, an operation of a traced network whose channels a gate could not close."""
+    kind = kind_of(node)
+    if kind is Kind.CONV:
+        check_conv(node)
+    elif kind is Kind.NORM:
+        check_norm(node)
+    elif kind is Kind.OTHER_MEAN:
+        raise UsageError(f"cannot gate around '{node.name}': a mean is taken over H and W, nothing else")
+    elif kind not in (*CHANNELWISE, *MIXING, *NEITHER):
+        if node.op == "call_method":
             raise UsageError(f"cannot gate around the method '{node.target}' (at '{node.name}')")
-        return
-    if node.op == "call_function":
-        if node.target is getattr and node.args[1] == "shape":
-            return
-        if node.target not in CHANNELWISE_FUNCTIONS + OTHER_FUNCTIONS:
+        if node.op == "call_function":
             name = getattr(node.target, "__name__", node.target)
             raise UsageError(f"cannot gate around the function '{name}' (at '{node.name}')")
-        return
-    kind = type(module).__name__
-    if isinstance(module, nn.Conv2d):
-        if module.groups != 1:
-            raise UsageError(f"cannot gate layer '{node.target}': {kind} with groups={module.groups}")
-        if module.padding_mode != "zeros":
-            raise UsageError(f"cannot gate layer '{node.target}': {kind} pads with '{module.padding_mode}', not zeros")
-    elif isinstance(module, nn.BatchNorm2d):
-        if not (module.affine and module.track_running_stats):
-            raise UsageError(f"cannot gate layer '{node.target}': {kind} without scale, shift or running statistics")
-        source = node.args[0]
-        if not is_conv(source):
-            raise UsageError(f"cannot gate layer '{node.target}': a norm must follow a convolution directly")
-        if len(source.users) != 1:
-            raise UsageError(f"cannot gate layer '{source.target}': its output is used before its norm")
-    elif not isinstance(module, (*CHANNELWISE_MODULES, *OTHER_MODULES, nn.Linear)):
         raise UsageError(
-            f"cannot gate layer '{node.target}': a {kind} is not a convolution, batch norm, ReLU, pooling or linear "
-            "layer, so a closed channel would not stay closed"
+            f"cannot gate layer '{node.target}': a {type(module_of(node)).__name__} is not a convolution, batch norm, "
+            "ReLU, pooling or linear layer, so a closed channel would not stay closed"
         )
 
 
-def check_plain(node, module):
+def check_conv(node):
+    geometry = geometry_of(node)
+    if geometry.groups != 1:
+        raise UsageError(f"cannot gate layer '{node.target}': Conv2d with groups={geometry.groups}")
+    if geometry.padding_mode != "zeros":
+        raise UsageError(f"cannot gate layer '{node.target}': Conv2d pads with '{geometry.padding_mode}', not zeros")
+
+
+def check_norm(node):
+    module, source = module_of(node), node.args[0]
+    if not (module.affine and module.track_running_stats):
+        raise UsageError(f"cannot gate layer '{node.target}': a batch norm without scale, shift or running statistics")
+    if kind_of(source) is not Kind.CONV:
+        raise UsageError(f"cannot gate layer '{node.target}': a norm must follow a convolution directly")
+    if len(source.users) != 1:
+        raise UsageError(f"cannot gate layer '{source.target}': its output is used before its norm")
+
+
+def check_plain(node):
     """Refuse, by name, what a network without gates cannot have: little."""
-    if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.track_running_stats:
+    if kind_of(node) in (Kind.NORM, Kind.FEATURE_NORM) and not module_of(node).track_running_stats:
         raise UsageError(
             f"layer '{node.target}' keeps no running statistics: what it makes of an image depends on the others"
         )
 
 
 def is_conv(node):
-    return isinstance(module_of(node), nn.Conv2d)
-
-
-def is_norm(node):
-    return isinstance(module_of(node), nn.BatchNorm2d)
+    return kind_of(node) is Kind.CONV
 
 
 def norm_of(node):
     """The node of the norm that goes with a convolution's: directly behind it, and reading nothing else; or None."""
     norm = next(iter(node.users)) if len(node.users) == 1 else None
-    module = None if norm is None else module_of(norm)
-    return norm if isinstance(module, nn.BatchNorm2d) and module.affine and norm.args[0] is node else None
+    if norm is None or kind_of(norm) is not Kind.NORM:
+        return None
+    return norm if module_of(norm).affine and norm.args[0] is node else None
 
 
 def conv_depth(graph):
@@ -118,13 +92,13 @@ def ungated_convs(graph):
     depth = conv_depth(graph)
     names = {node.target for node in graph.nodes if is_conv(node) and depth[node] == 1} | logits_convs(graph)
     for node in graph.nodes:
-        if node.target not in (operator.add, operator.iadd, torch.add, "add", "add_"):
+        if kind_of(node) is not Kind.ADD:
             continue
         operands = [i for i in node.args[:2] if isinstance(i, fx.Node)]
         for operand in operands:
-            conv = operand.args[0] if is_norm(operand) else operand
+            conv = operand.args[0] if kind_of(operand) is Kind.NORM else operand
             deeper = any(depth[other] > depth[operand] for other in operands)
-            if is_conv(conv) and module_of(conv).kernel_size == (1, 1) and deeper:
+            if is_conv(conv) and geometry_of(conv).kernel == (1, 1) and deeper:
                 names.add(conv.target)
     return names
 
@@ -134,7 +108,7 @@ def logits_convs(graph):
     names, seen, left = set(), set(), list(graph.output_node().all_input_nodes)
     while left:
         node = left.pop()
-        if node in seen or isinstance(module_of(node), nn.Linear):
+        if node in seen or kind_of(node) is Kind.LINEAR:
             continue
         seen.add(node)
         if is_conv(node):
@@ -152,16 +126,11 @@ def closers(graph, gated, shapes):
     """
     closer = {}
     for node in graph.nodes:
-        source = closer.get(node.args[0]) if node.args and isinstance(node.args[0], fx.Node) else None
-        if node.op == "call_module":
-            if node.target in gated:
-                source = node.target
-            elif not isinstance(module_of(node), (*CHANNELWISE_MODULES, nn.BatchNorm2d)):
-                source = None
-        elif node.op == "call_function":
-            source = source if node.target in CHANNELWISE_FUNCTIONS else None
-        elif node.op == "call_method":
-            source = source if node.target in CHANNELWISE_METHODS else None
+        kind, source = kind_of(node), None
+        if kind is Kind.CONV:
+            source = node.target if node.target in gated else None
+        elif kind in (Kind.NORM, *CHANNELWISE):
+            source = closer.get(node.args[0])
         if source is not None and not keeps_channels(shapes[node], gated[source]):
             source = None
         closer[node] = source

@@ -8,8 +8,9 @@ from fedgate.device_runtime.errors import FedgateError, UsageError, choose
 from fedgate.device_runtime.macs import Layer
 
 from .gates import FBS_PENALTY, GATED, check_gate
-from .graph import closers, is_conv, module_of, norm_of, ungated_convs
+from .graph import closers, is_conv, norm_of, ungated_convs
 from .models import build
+from .operations import LAYERS, geometry_of, kind_of, module_of
 from .own_code import own_code
 from .trace import compiled, lend, trace
 from .units import FreeNorm, LevelNorm, make_unit
@@ -180,8 +181,7 @@ def widths(convs, names):
 def read_by_layers(graph, gated, shapes):
     """Names of the gated convolutions whose channels a layer reads through their mask (see `closers`)."""
     closer = closers(graph, gated, shapes)
-    layers = (node for node in graph.nodes if isinstance(module_of(node), (nn.Conv2d, nn.Linear)))
-    return {closer[node.args[0]] for node in layers}
+    return {closer[node.args[0]] for node in graph.nodes if kind_of(node) in LAYERS}
 
 
 def describe(graph, shapes, gated, gate):
@@ -190,16 +190,17 @@ def describe(graph, shapes, gated, gate):
     closer = closers(graph, widths(convs, gated), shapes)
     layers = []
     for node in graph.nodes:
+        if kind_of(node) not in LAYERS:
+            continue
         module = module_of(node)
-        if isinstance(module, nn.Conv2d):
+        if is_conv(node):
+            geometry = geometry_of(node)
             # what one output channel reads, where the convolution has groups
-            kind, channels = "conv", (module.in_channels // module.groups, module.out_channels)
-            kernel, output = module.kernel_size, shapes[node][2:]
-        elif isinstance(module, nn.Linear):
+            kind, channels = "conv", (module.in_channels // geometry.groups, module.out_channels)
+            kernel, output = geometry.kernel, shapes[node][2:]
+        else:
             kind, channels = "linear", (module.in_features, module.out_features)
             kernel = output = (1, 1)
-        else:
-            continue
         layers.append(
             Layer(
                 name=node.target,

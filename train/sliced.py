@@ -12,22 +12,18 @@ by itself, is added to a whole one in place of its channels, and is widened befo
 """
 
 import math
-import operator
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from .gates import salience
-from .units import ConvUnit, batch_norm
+from .operations import Kind, kind_of, operands, overwrites
+from .units import batch_norm
 from .walk import Walk, plainly
 
 # Operations on each channel by itself that map a channel of zeros to zeros and draw nothing random.
-NARROW = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Identity, torch.relu, F.relu, F.max_pool2d,
-          F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, "relu", "relu_", "mean")  # fmt: skip
-IN_PLACE = (operator.iadd, "add_")
-ADDS = (operator.add, torch.add, "add", *IN_PLACE)
+NARROW = (Kind.RELU, Kind.MAX_POOL, Kind.AVG_POOL, Kind.GLOBAL_POOL, Kind.IDENTITY)
 # When a layer leaves channels out, by benchmarks/sliced_training.py on a CPU with AVX2. Convolutions are slow
 # at odd widths (17 of 32 channels take longer than 24), and oneDNN compiles kernels for every new one, in milliseconds.
 WIDTHS = 8  # so it computes a multiple of this, or of a sixteenth of its channels
@@ -52,7 +48,7 @@ class SlicedForward(Walk):
     def __init__(self, network):
         super().__init__(network)
         # A value that is changed in place and then read again may not be replaced by another tensor.
-        self.refused = any(node.target in IN_PLACE and len(node.args[0].users) > 1 for node, *_ in self.steps)
+        self.refused = any(overwrites(node) and kind_of(node) not in NARROW for node, *_ in self.steps)
 
     def __call__(self, images):
         gates, level = self.network.gates.values(), self.network.level
@@ -61,12 +57,13 @@ class SlicedForward(Walk):
         return super().__call__(images)
 
     def call(self, node, module, args, kwargs):
-        if isinstance(module, ConvUnit):
+        kind = kind_of(node)
+        if kind is Kind.CONV:
             return sliced_unit(module, args[0])
-        if node.target in ADDS and len(args) == 2 and not kwargs:
+        if operands(node):
             return add(*args)
-        source = args[0]
-        if isinstance(source, Narrow) and (type(module) if module else node.target) in NARROW:
+        source = args[0] if args else None
+        if isinstance(source, Narrow) and kind in NARROW:
             return source._replace(value=plainly(node, module, (source.value, *args[1:]), kwargs))
         return plainly(node, module, *whole((args, kwargs)))
 

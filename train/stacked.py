@@ -5,55 +5,41 @@ client; a batch norm over B C channels is each client's own; gates and linear la
 batches are smaller than the largest have rows of zeros behind their own, which no statistic, mask or loss sees.
 """
 
-import operator
-
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from fedgate.device_runtime.errors import UsageError
 
 from .gates import open_channels, salience
 from .graph import check
-from .trace import DROPOUTS
-from .units import ConvUnit
+from .operations import DROPOUTS, Kind, kind_of, label
 from .walk import Walk, plainly
 
 # Operations that treat each channel alike and by itself, so that they need not know of clients.
-ALIKE = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Identity, torch.relu, F.relu, F.max_pool2d,
-         F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, "relu", "relu_", "mean", "contiguous", operator.add,
-         operator.iadd, torch.add, "add", "add_")  # fmt: skip
+ALIKE = (Kind.RELU, Kind.MAX_POOL, Kind.INDEXED_POOL, Kind.AVG_POOL, Kind.GLOBAL_POOL, Kind.IDENTITY, Kind.ADD)
 
 NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def random_node(network):
-    """The name of an operation that draws something random, or None."""
-    for node in (network.training_graph or network.body.graph).nodes:
-        module = network.body.get_submodule(node.target) if node.op == "call_module" else None
-        if isinstance(module, nn.modules.dropout._DropoutNd) or node.target in DROPOUTS:
-            return node.target if module else node.name
-    return None
+    """An operation that draws something random, in words, or None."""
+    graph = network.training_graph or network.body.graph
+    return next((label(node) for node in graph.nodes if kind_of(node) in DROPOUTS), None)
 
 
 def strange_node(network):
-    """The name of an operation that gates would refuse, and that a stack may not compute as each client would."""
+    """An operation that gates would refuse, and a stack might not compute as each client would; in words, or None."""
     for node in network.body.graph.nodes:
-        module = network.body.get_submodule(node.target) if node.op == "call_module" else None
-        if isinstance(module, ConvUnit):
-            if module.conv.groups != 1 or module.conv.padding_mode != "zeros":
-                return node.target
-            continue
         try:
-            check(node, module)
+            check(node)
         except UsageError:
-            return node.target if module else node.name
+            return label(node)
     return None
 
 
 def loose_tensor(network):
     """The name of a parameter or buffer that the graph reads by itself, without a layer, or None."""
-    return next((node.target for node in network.body.graph.nodes if node.op == "get_attr"), None)
+    return next((node.target for node in network.body.graph.nodes if kind_of(node) is Kind.TENSOR), None)
 
 
 class StackedForward(Walk):
@@ -84,15 +70,14 @@ class StackedForward(Walk):
         return self.apart(super().__call__(images))
 
     def call(self, node, module, args, kwargs):
-        if isinstance(module, ConvUnit):
+        kind = kind_of(node)
+        if kind is Kind.CONV:
             return self.unit(module, args[0])
-        if isinstance(module, nn.Linear):
+        if kind is Kind.LINEAR:
             return self.linear(node.target, self.apart(args[0]))
-        if (type(module) if module else node.target) in ALIKE:
+        if kind in ALIKE:
             return plainly(node, module, args, kwargs)
         parts = [self.of_client(b, (args, kwargs)) for b in range(self.clients)]
-        if node.target == "view":  # a part of a stack is not contiguous
-            parts = [((args[0].contiguous(), *args[1:]), kwargs) for args, kwargs in parts]
         found = [plainly(node, module, *part) for part in parts]
         return torch.cat(found, 1) if isinstance(found[0], torch.Tensor) else found[0]
 

@@ -6,18 +6,14 @@ Tracing runs a forward once, so `self.training`, whatever it decides, has one va
 import copy
 import inspect
 
-import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
 from fedgate.device_runtime.errors import UsageError
 
-from .graph import check, check_plain, module_of
+from .graph import check, check_plain
+from .operations import DROPOUTS, WITH_WEIGHTS, arguments, kind_of, module_of, tag
 from .units import batch_norm
-
-DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout,
-            torch.dropout_, torch.alpha_dropout, torch.alpha_dropout_, torch.feature_dropout, torch.feature_dropout_,
-            torch.feature_alpha_dropout, torch.feature_alpha_dropout_)  # fmt: skip
 
 
 def trace(module, gated=True):
@@ -37,7 +33,7 @@ def trace(module, gated=True):
             if target is not None and node.target in called:
                 check_shared(node, target, gated)
             called.add(node.target)
-            (check if gated else check_plain)(node, target)
+            (check if gated else check_plain)(node)
     same = signature(evaluation) == signature(training)
     return evaluation.train(), None if same else training.train()
 
@@ -52,20 +48,18 @@ def traced_as(module, gated):
             f"cannot {verb} {name}: its forward cannot be traced: {' '.join(str(error).split())}"
         ) from error
     for node in traced.graph.nodes:
-        if node.op == "call_module" and not node.args and "input" in node.kwargs:
-            rest = dict(node.kwargs)
-            node.args, node.kwargs = (rest.pop("input"),), rest
         if node.target is F.batch_norm:
             node.target = batch_norm
+    tag(traced)
     return traced
 
 
 def drop_dropouts(traced, training):
     """Take functions that drop out nothing from a graph. Refuses one that drops out in evaluation."""
     for node in list(traced.graph.nodes):
-        if node.op != "call_function" or node.target not in DROPOUTS:
+        if node.op != "call_function" or kind_of(node) not in DROPOUTS:
             continue
-        given = dict(zip(("input", "p", "training"), node.args, strict=False)) | node.kwargs
+        given = arguments(node)
         acts = given.get("training", given.get("train", usual(node.target)))
         if acts and given.get("p", 0.5) > 0:
             if not training:
@@ -86,8 +80,7 @@ def usual(function):
 
 def check_shared(node, module, gated):
     """Refuse a layer that is used twice, as its channels have one mask, and its norm one input."""
-    own = isinstance(module, (nn.Conv2d, nn.Linear, nn.modules.batchnorm._BatchNorm))
-    if own or (gated and any(True for _ in module.parameters())):
+    if kind_of(node) in WITH_WEIGHTS or (gated and any(True for _ in module.parameters())):
         if gated:
             raise UsageError(f"cannot gate layer '{node.target}': it is used more than once")
         raise UsageError(f"layer '{node.target}' is used more than once: give each use a layer of its own")

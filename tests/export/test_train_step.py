@@ -19,6 +19,8 @@ from fedgate.export.plain_operators import PLAIN, Salience, positive
 from fedgate.export.tail_forward import max_pool, open_channels
 from fedgate.train import gates
 from fedgate.train.network import gate_network, network_tensors
+from fedgate.train.operations import geometry_of
+from fedgate.train.trace import trace
 
 STATISTICS = ((0.5,) * 3, (0.25,) * 3)
 
@@ -42,8 +44,9 @@ def test_the_convolution_and_its_gradients_are_pytorchs(kernel, stride):
 @pytest.mark.parametrize("arguments", [(2,), (3, 2, 1), (2, 1), (3, 1, 0, 2)])
 def test_maxima_and_their_gradients_are_pytorchs_also_among_equals(arguments):
     module = nn.MaxPool2d(*arguments)
+    (geometry,) = (geometry_of(node) for node in trace(nn.Sequential(module))[0].graph.nodes if geometry_of(node))
     x = torch.randint(0, 3, (2, 3, 7, 8)).double().requires_grad_()
-    want, got = module(x), max_pool(x.permute(0, 2, 3, 1), module).permute(0, 3, 1, 2)
+    want, got = module(x), max_pool(x.permute(0, 2, 3, 1), geometry).permute(0, 3, 1, 2)
     factor = torch.randn_like(want)
     assert torch.equal(got, want)
     assert torch.equal(*(torch.autograd.grad((y * factor).sum(), x)[0] for y in (got, want)))
@@ -140,5 +143,5 @@ def test_what_cannot_be_cut_or_trained_is_refused_by_name():
     )
     network = gate_network(dropping, SHAPE)
     assert cut_network(network, "head").node == "_4"
-    with pytest.raises(UsageError, match="'4': dropout is random"):
+    with pytest.raises(UsageError, match=r"'4' \(dropout\): it is random"):
         Eager(trainable(network, "last-stage"))

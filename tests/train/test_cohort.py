@@ -107,7 +107,7 @@ def test_what_cannot_be_stacked_goes_to_the_loop_and_is_said_once(tmp_path, capl
     )
     ours, *_ = run(tmp_path / "cohort", "cohort", model=f"{model}:make", width=1.0)
     assert [record.getMessage() for record in caplog.records if "one after the other" in record.getMessage()] == [
-        "clients train one after the other: '4' drops out at random, and each client draws for itself"
+        "clients train one after the other: '4' (dropout) drops out at random, and each client draws for itself"
     ]
     theirs, *_ = run(tmp_path / "loop", "loop", model=f"{model}:make", width=1.0)
     assert all(ours[name].tobytes() == value.tobytes() for name, value in theirs.items())
