@@ -213,15 +213,12 @@ def eager_step(part, state, examples, batch, rows, masks, seed=0):
     names, random = list(trained_parameters(network)), np.random.default_rng(seed)
     moved = {n: ROUNDING * random.standard_normal(state[n].shape) * state[n] if seed else 0 for n in names}
     load_tensors(network, {n: state[n] + moved[n] for n in names}, partly=True)
-    steps, parameters = LocalSteps(network, plan), dict(network.body.named_parameters())
-    for name in names:
-        steps.optimizer.state[parameters[name]].setdefault("momentum_buffer", torch.zeros_like(parameters[name])).copy_(
-            torch.from_numpy(state[MOMENTUM + name])
-        )
+    steps = LocalSteps(network, plan)
+    steps.momenta = {name: torch.from_numpy(state[MOMENTUM + name]).double() for name in names}
     loss, logits = steps.step(x.double(), labels, level)
     tensors = network_tensors(network)
     outputs = {name: tensors[name] - moved[name] for name in names}
-    outputs |= {MOMENTUM + n: steps.optimizer.state[parameters[n]]["momentum_buffer"].numpy() for n in names}
+    outputs |= {MOMENTUM + n: steps.momenta[n].numpy() for n in names}
     return told(part, network, outputs, loss, logits, labels)
 
 

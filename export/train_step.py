@@ -1,14 +1,8 @@
 """The tail's programs as pure functions of named arrays: inference, and a step of local training.
 
-A step is that of `train.client` with the adaptive gradient of `train.adaptive`; for an entry of a parameter whose
-channels a weighted example of the batch opened
-
-    d = c * gradient + weight_decay * p       c = min(1, clip_norm / (norm of all gradients + 1e-6)), 1 for clip_norm 0
-    buffer' = momentum * buffer + d
-    p' = p - lr * buffer'
-
-and any other entry stays. Functions are traced, forward and backward, to one graph of plain operators, so that what
-runs inference also trains.
+A step is `train.local_step`, of what the adaptive gradient of `train.adaptive` moves: of a parameter, the entries whose
+channels a weighted example of the batch opened. Functions are traced, forward and backward, to one graph of plain
+operators, so that what runs inference also trains.
 """
 
 import torch
@@ -18,6 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from fedgate.device_runtime.ports import MOMENTUM, TRUNK_OPEN
 from fedgate.train.adaptive import mask_form
 from fedgate.train.gates import FBS_PENALTY
+from fedgate.train.local_step import Rates, directions
 from fedgate.train.network import GatedNetwork, norm_levels, parameter_axes
 
 from .cut import Cut
@@ -119,19 +114,14 @@ class TrainStep:
 
     def moved(self, parameters, gradients, values, opened, level):
         """The parameters and buffers after the step, and by how much it lessened the parameters."""
-        norm = torch.stack([(gradient * gradient).sum() for gradient in gradients.values()]).sum(0, True).sqrt()
-        clip = values["clip_norm"]
-        coefficient = torch.where(clip > 0, (clip / (norm + 1e-6)).clamp(max=1.0), 1.0)
-        after = {}
-        for name, p in parameters.items():
-            buffer, move = values[MOMENTUM + name], self.mask(name, p, opened, level)
-            change = (values["momentum"] - 1) * buffer + coefficient * gradients[name] + values["weight_decay"] * p
-            new = buffer + (change if move is None else move * change)
-            step = values["lr"] * new
-            after[STEP + name] = step if move is None else move * step
-            after[name] = p - after[STEP + name]
-            after[MOMENTUM + name] = new
-        return after
+        rates = Rates(*(values[name] for name in Rates._fields))
+        masks = {name: self.mask(name, p, opened, level) for name, p in parameters.items()}
+        momenta = {name: values[MOMENTUM + name] for name in parameters}
+        found, momenta = directions(parameters, gradients, momenta, masks, rates, plain_norm)
+        steps = {name: rates.lr * direction for name, direction in found.items()}
+        after = {name: p - steps[name] for name, p in parameters.items()}
+        after |= {STEP + name: each for name, each in steps.items()}
+        return after | {MOMENTUM + name: buffer for name, buffer in momenta.items()}
 
     def mask(self, name, p, opened, level):
         """Which entries of a parameter the step moves, float32 of its shape; None for all."""
@@ -147,6 +137,11 @@ class TrainStep:
             at = self.level_of[name]
             mask = level[at : at + 1] if mask is None else mask * level[at : at + 1]
         return None if mask is None else mask.expand(p.shape)
+
+
+def plain_norm(gradients):
+    """`total_norm` in operators that runtimes have: (1,)."""
+    return torch.stack([(gradient * gradient).sum() for gradient in gradients]).sum(0, True).sqrt()
 
 
 def cross_entropy(logits, labels):

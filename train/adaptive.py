@@ -3,7 +3,7 @@
 Such a channel gets no gradient, but momentum, weight decay and the norms' running statistics would move it all the
 same ("Adaptive Gradient" of S. Yu, P. Nguyen, A. Anwar, A. Jannesari, "Heterogeneous Federated Learning using Dynamic
 Model Pruning and Adaptive Gradient", CCGrid 2023). An entry of a tensor that two layers' channels index moves only in
-batches that opened both. The optimizer stays as it is: what it moved is put back.
+batches that opened both. A step leaves them alone (`local_step`); what a forward pass did to statistics is put back.
 """
 
 import torch
@@ -15,12 +15,12 @@ class Moves:
     """Which entries of a network's tensors a local training moves, batch by batch.
 
     touched: by gated layer, the channels that any batch opened so far; bool (C,).
-    held: whether entries of closed channels are put back; else each batch moves everything that has a gradient.
+    held: whether entries of closed channels stay; else each batch moves everything that has a gradient.
     counted: whether `distance` will be asked for.
     """
 
-    def __init__(self, network, optimizer, held=True, counted=False):
-        self.network, self.optimizer, self.held = network, optimizer, held and bool(network.gates)
+    def __init__(self, network, momentum, held=True, counted=False):
+        self.network, self.momentum, self.held = network, momentum, held and bool(network.gates)
         self.counted = counted
         parameters = dict(network.body.named_parameters())
         device = next(iter(parameters.values())).device
@@ -28,7 +28,8 @@ class Moves:
         self.touched = {name: torch.zeros(c, dtype=torch.bool, device=device) for name, c in sizes.items()}
         self.travel = {}  # (level or None, form) -> (momentum, distance), see `distance`
         self.places = {}  # tensor name -> (its level or None, its form)
-        self.kept = [{} for _ in network.densities]  # by level: form -> [(tensor, room for what it was)]
+        self.trained = [{} for _ in network.densities]  # by level: form -> names of parameters
+        self.statistics = [{} for _ in network.densities]  # by level: form -> [(tensor, room for what it was)]
         level_of = norm_levels(network)
         axes = parameter_axes(network)
         for name, tensor in network.body.state_dict().items():
@@ -38,48 +39,47 @@ class Moves:
             parameter = parameters.get(name)
             if not any(form) or (parameter is not None and not parameter.requires_grad):
                 continue
-            tensors = [tensor]
-            if parameter is not None and optimizer.defaults["momentum"]:
-                # SGD begins with the gradient where it has no buffer: the same as from zeros
-                buffer = optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-                tensors.append(buffer)
-            for each in range(len(self.kept)) if level is None else [level]:
-                self.kept[each].setdefault(form, []).extend((t, torch.empty_like(t)) for t in tensors)
+            for each in range(len(self.trained)) if level is None else [level]:
+                if parameter is not None:
+                    self.trained[each].setdefault(form, []).append(name)
+                else:
+                    self.statistics[each].setdefault(form, []).append((tensor, torch.empty_like(tensor)))
 
     @torch.no_grad()
     def before(self):
         """To be called before a batch's forward pass, which moves the running statistics; the level is set."""
-        for pairs in self.kept[self.network.level].values():
+        for pairs in self.statistics[self.network.level].values():
             for tensor, old in pairs:
                 old.copy_(tensor)
 
     @torch.no_grad()
-    def after(self):
-        """To be called after the batch's step of the optimizer."""
-        level = self.network.level
+    def after(self, lr):
+        """To be called after a batch's passes: puts statistics back; lr is that of the step, whose mask it returns."""
+        level, mask = self.network.level, {}
         opened = {name: gate.open.any(0) for name, gate in self.network.gates.items()}
-        for name, mask in opened.items():
-            self.touched[name] |= mask
-        whole = {name for name, mask in opened.items() if mask.all()}
+        for name, opens in opened.items():
+            self.touched[name] |= opens
+        whole = {name for name, opens in opened.items() if opens.all()}
         if self.counted:
-            self._count(level, (), 1)
-        for form, pairs in self.kept[level].items():
+            self._count(level, (), 1, lr)
+        for form in self.trained[level].keys() | self.statistics[level].keys():
             moved = all(axis is None or axis[0] in whole for axis in form)
             if moved and not self.counted:
                 continue
-            mask = form_mask(form, opened)
+            entries = form_mask(form, opened)
             if self.counted:
-                self._count(level, form, mask.double())
+                self._count(level, form, entries.double(), lr)
             if not moved:
-                for tensor, old in pairs:
-                    torch.where(mask, tensor, old, out=tensor)
+                mask |= dict.fromkeys(self.trained[level].get(form, ()), entries)
+                for tensor, old in self.statistics[level].get(form, ()):
+                    torch.where(entries, tensor, old, out=tensor)
+        return mask
 
-    def _count(self, level, form, moved):
-        (options,) = self.optimizer.param_groups
+    def _count(self, level, form, moved, lr):
         for key in ((level, form), (None, form)):  # the tensors of this level, and those of every level
             momentum, distance = self.travel.get(key, (0.0, 0.0))
-            momentum = momentum + moved * ((options["momentum"] - 1) * momentum + 1)
-            self.travel[key] = momentum, distance + options["lr"] * moved * momentum
+            momentum = momentum + moved * ((self.momentum - 1) * momentum + 1)
+            self.travel[key] = momentum, distance + lr * moved * momentum
 
     def distance(self, name):
         """How far a gradient that is always -1 would have moved each entry of a tensor by now.

@@ -10,6 +10,7 @@ from .adaptive import Moves
 from .augment import augment, normalise
 from .config import TrainConfig
 from .level_statistics import LevelStatistics
+from .local_step import Rates, step
 from .salience import SalienceCollector, SalienceRecord
 from .sliced import SlicedForward
 from .strategies.local import LocalTerms
@@ -127,28 +128,27 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan, control=
 
 
 class LocalSteps:
-    """The steps of SGD of a local training, on batches of any origin; network, plan, control, state: its own."""
+    """The steps of SGD of a local training, on batches of any origin; network, plan, control, state: its own.
+
+    momenta: by name, those of the parameters that have moved.
+    """
 
     def __init__(self, network, plan: LocalPlan, control=None, state=None):
         self.network, self.plan, self.device = network, plan, next(network.parameters()).device
         network.train()
+        network.zero_grad()
         network.set_densities(plan.densities)
-        self.parameters = [p for p in network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.SGD(
-            self.parameters,
-            lr=plan.lr,
-            momentum=plan.momentum,
-            weight_decay=plan.weight_decay,
-        )
-        self.moves = Moves(network, self.optimizer, plan.adaptive_gradient, counted=plan.algorithm == "scaffold")
+        self.parameters = {name: p for name, p in network.body.named_parameters() if p.requires_grad}
+        self.momenta = {name: torch.zeros_like(p) for name, p in self.parameters.items()} if plan.momentum else {}
+        self.moves = Moves(network, plan.momentum, plan.adaptive_gradient, counted=plan.algorithm == "scaffold")
         self.levels = LevelStatistics(network, plan.adaptive_gradient)
         sliced = plan.sliced and plan.adaptive_gradient and bool(network.gates) and self.device.type == "cpu"
         self.forward = SlicedForward(network) if sliced else network
         self.terms = LocalTerms(network, plan, control or {}, state or {})
+        self.rates = Rates(plan.lr, plan.momentum, plan.weight_decay, plan.clip_norm)
 
     def new_epoch(self, epoch):
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.lr * self.plan.lr_decay**epoch
+        self.rates = self.rates._replace(lr=self.plan.lr * self.plan.lr_decay**epoch)
         self.levels.new_epoch()
 
     def step(self, x, y, level):
@@ -162,14 +162,26 @@ class LocalSteps:
             logits = self.forward(x)
             loss = objective(network, logits, y, teacher)
         self.levels.add(len(y))
-        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if plan.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.parameters, plan.clip_norm)
-        self.terms.add()  # like weight decay, it is not what clipping is for
-        self.optimizer.step()
-        self.moves.after()
+        self.descend(self.moves.after(self.rates.lr))
         return loss.detach(), logits.detach()
+
+    @torch.no_grad()
+    def descend(self, mask):
+        """Move the parameters whose gradients are there."""
+        parameters = self.parameters
+
+        def added(grads):  # like weight decay, it is not what clipping is for
+            for name, gradient in grads.items():
+                parameters[name].grad = gradient
+            self.terms.add()
+            return {name: parameters[name].grad for name in grads}
+
+        grads = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+        after, self.momenta = step(parameters, grads, self.momenta, mask, self.rates, terms=added)
+        for name in grads:
+            parameters[name].copy_(after[name])
+            parameters[name].grad = None
 
 
 def epoch_batches(images, labels, statistics, plan, generator, device):

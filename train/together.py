@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from .adaptive import form_mask, mask_form
 from .client import LocalResult, epoch_batches
 from .gates import FBS_PENALTY
+from .local_step import Rates, norms_by_client, step
 from .network import norm_levels, parameter_axes
 from .salience import SalienceRecord
 from .stacked import StackedForward
@@ -162,48 +163,46 @@ class Stack:
             for name, own in self.level_of.items()
             if any(level != own for level in levels)
         }
-        self.old = [
-            (name, tensors[name], tensors[name].clone())
-            for tensors in (self.values, self.momenta)
-            for name in self.moving
-            if name in tensors and (name in self.others or (held and any(self.forms[name])))
-        ]
+        self.held = [name for name in self.moving if name in self.others or (held and any(self.forms[name]))]
+        statistics = (name for name in self.held if is_statistic(name))
+        self.old = [(name, self.values[name], self.values[name].clone()) for name in statistics]
 
     def descend(self, epochs):
-        """Clip, take SGD's step (as torch.optim.SGD does), and put back what does not move."""
-        plan, b = self.plan, len(epochs)
-        values = [self.values[name] for name in self.trained]
-        gradients = [value.grad for value in values]
-        if plan.clip_norm:
-            norm = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
-            scale = (plan.clip_norm / (norm + 1e-6)).clamp(max=1.0)
-            gradients = [g * of_client(scale, g) for g in gradients]
-        if plan.algorithm == "fedprox":  # see `strategies.fedprox`
-            pairs = zip(gradients, values, self.starts, strict=True)
-            gradients = [g + plan.proximal_mu * (value - start) for g, value, start in pairs]
-        if plan.weight_decay:
-            gradients = torch._foreach_add(gradients, values, alpha=plan.weight_decay)
-        if plan.momentum:
-            momenta = [self.momenta[name] for name in self.trained]
-            torch._foreach_mul_(momenta, plan.momentum)
-            torch._foreach_add_(momenta, gradients)
-            gradients = momenta
-        rates = torch.tensor([plan.lr * plan.lr_decay**epoch for epoch in epochs], device=values[0].device)
-        for value, gradient in zip(values, gradients, strict=True):
-            value.sub_(of_client(rates, value) * gradient)
+        """Take the step, and put back what the forward pass moved of the statistics."""
+        plan, device = self.plan, next(iter(self.values.values())).device
         opened = {name: mask.any(1) for name, mask in self.forward.open.items()}
         for name, mask in opened.items():
             self.touched[name] |= mask
-        masks = {}
+        mask = self.masks(opened, len(epochs), device)
+        lr = torch.tensor([plan.lr * plan.lr_decay**epoch for epoch in epochs], device=device)
+        rates = Rates(lr, plan.momentum, plan.weight_decay, plan.clip_norm)
+        params = {name: self.values[name] for name in self.trained}
+        grads = {name: value.grad for name, value in params.items()}
+        terms = self.proximal_terms if plan.algorithm == "fedprox" else None
+        after, self.momenta = step(params, grads, self.momenta, mask, rates, norms_by_client, terms)
+        for name, value in params.items():
+            value.copy_(after[name])
         for name, value, old in self.old:
-            form, own = self.forms[name] if plan.adaptive_gradient else (), self.level_of.get(name)
-            if (form, own) not in masks:
-                mask = form_mask(form, opened) if any(form) else torch.ones(b, dtype=torch.bool, device=value.device)
+            value.copy_(torch.where(mask[name], value, old))
+
+    def proximal_terms(self, grads):
+        """See `strategies.fedprox`."""
+        pairs = zip(grads.items(), self.starts, strict=True)
+        return {name: g + self.plan.proximal_mu * (self.values[name] - start) for (name, g), start in pairs}
+
+    def masks(self, opened, count, device):
+        """By name the entries (B, ...) that the step moves, of the tensors that it may not move whole."""
+        found, shared = {}, {}
+        for name in self.held:
+            form, own = self.forms[name] if self.plan.adaptive_gradient else (), self.level_of.get(name)
+            if (form, own) not in shared:
+                mask = form_mask(form, opened) if any(form) else torch.ones(count, dtype=torch.bool, device=device)
                 if name in self.others:
-                    mask = mask & of_client(~self.others[name].to(value.device), mask)
-                masks[form, own] = mask
-            mask = masks[form, own]
-            value.copy_(torch.where(mask.view(mask.shape + (1,) * (value.ndim - mask.ndim)), value, old))
+                    mask = mask & of_client(~self.others[name].to(device), mask)
+                shared[form, own] = mask
+            mask = shared[form, own]
+            found[name] = mask.view(mask.shape + (1,) * (self.values[name].ndim - mask.ndim))
+        return found
 
     def count(self, levels, losses, logits, y):
         """Add a step to the epoch's sums."""

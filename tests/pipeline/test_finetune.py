@@ -34,6 +34,7 @@ from fedgate.device_runtime.tuning.show import print_result
 from fedgate.device_runtime.tuning.steps import batches
 from fedgate.device_runtime.update import decode_update
 from fedgate.export import session
+from fedgate.train import local_step
 from fedgate.train.adaptive import Moves
 from fedgate.train.augment import normalise
 from fedgate.train.gather import judge
@@ -128,9 +129,9 @@ def test_steps_equal_eager_training(world, tmp_path):
     tuned(world, tmp_path / "out", validation=0)
     personal = load_personal(tmp_path / "out" / "personal.safetensors", world.bundle)
     network = eager(world).train()
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(parameters, lr=PLAN.lr, momentum=PLAN.momentum, weight_decay=PLAN.weight_decay)
-    moves, head = Moves(network, optimizer), world.bundle.manifest.layers[-1].name
+    parameters = {name: p for name, p in network.body.named_parameters() if p.requires_grad}
+    rates, momenta = local_step.Rates(PLAN.lr, PLAN.momentum, PLAN.weight_decay, PLAN.clip_norm), {}
+    moves, head = Moves(network, PLAN.momentum), world.bundle.manifest.layers[-1].name
     logits = [p for name, p in network.body.named_parameters() if name.startswith(head)]
     absent, kept = np.setdiff1d(np.arange(10), world.labels), [p.detach().clone() for p in logits]
     images = normalise(torch.from_numpy(world.images), world.data.mean, world.data.std)
@@ -138,11 +139,13 @@ def test_steps_equal_eager_training(world, tmp_path):
         for rows in batches(np.arange(COUNT), PLAN.batch_size, PLAN.seed, epoch):
             moves.before()
             loss = F.cross_entropy(network(images[rows]), torch.from_numpy(world.labels[rows]))
-            optimizer.zero_grad()
+            network.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, PLAN.clip_norm)
-            optimizer.step()
-            moves.after()
+            with torch.no_grad():
+                grads = {name: p.grad for name, p in parameters.items()}
+                after, momenta = local_step.step(parameters, grads, momenta, moves.after(PLAN.lr), rates)
+                for name, p in parameters.items():
+                    p.copy_(after[name])
             for p, own in zip(logits, kept, strict=True):  # a step reads no other row of it, nor of its momentum
                 p.data[absent] = own[absent]
     state, before = network.body.state_dict(), world.bundle.tail().tensors

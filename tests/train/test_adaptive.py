@@ -12,6 +12,7 @@ from small_cnn import OWN, PLAN, READS, network_of, put_back, state_of
 from fedgate.train.adaptive import Moves
 from fedgate.train.augment import normalise
 from fedgate.train.client import batches, train_locally
+from fedgate.train.local_step import Rates, step
 from fedgate.train.network import network_tensors
 
 
@@ -63,10 +64,11 @@ def test_momentum_and_distance_of_closed_channels_rest(digits, momentum):
     network = network_of()
     network.train()
     optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum, weight_decay=0.1)
-    moves, counted, speed, distance = Moves(network, optimizer, counted=True), {}, {}, {}
+    moves, counted, speed, distance = Moves(network, momentum, counted=True), {}, {}, {}
+    parameters, momenta = dict(network.body.named_parameters()), {}
     rng = np.random.default_rng(0)
-    for step in range(4):
-        lr = optimizer.param_groups[0]["lr"] = 0.1 / (1 + step)
+    for index in range(4):
+        lr = optimizer.param_groups[0]["lr"] = 0.1 / (1 + index)
         for gate in network.gates.values():
             gate.forced = torch.from_numpy(rng.random((8, gate.out_channels)) < 0.1)
         before = state_of(network, optimizer)
@@ -75,8 +77,18 @@ def test_momentum_and_distance_of_closed_channels_rest(digits, momentum):
         loss = F.cross_entropy(network(x), digits.train_labels[:8])
         optimizer.zero_grad()
         loss.backward()
+        grads, moved = {name: p.grad for name, p in parameters.items()}, state_of(network, optimizer)
+        rates = Rates(lr, momentum, 0.1, 0.0)
+        with torch.no_grad():
+            after, momenta = step(parameters, grads, momenta, moves.after(lr), rates)
+        now = {f"value {name}": value.clone() for name, value in (network.body.state_dict() | after).items()}
+        now |= {f"momentum {name}": momenta.get(name, torch.zeros_like(p)) for name, p in parameters.items()}
         optimizer.step()
-        wanted, plain = copy.deepcopy(before), state_of(network, optimizer)
+        wanted, plain = (
+            copy.deepcopy(before),
+            moved
+            | {name: value for name, value in state_of(network, optimizer).items() if name.split()[1] in parameters},
+        )
         opened = {layer: gate.open.any(0).numpy() for layer, gate in network.gates.items()}
         for name in wanted:
             kind, tensor = name.split()
@@ -91,8 +103,11 @@ def test_momentum_and_distance_of_closed_channels_rest(digits, momentum):
                 counted[tensor] = counted.get(tensor, 0) + mask
                 speed[tensor] = np.where(mask, momentum * speed.get(tensor, 0.0) + 1, speed.get(tensor, 0.0))
                 distance[tensor] = distance.get(tensor, 0.0) + lr * np.where(mask, speed[tensor], 0.0)
-        moves.after()
-        now = state_of(network, optimizer)
+        with torch.no_grad():
+            for name, p in parameters.items():
+                p.copy_(after[name])
+                if momentum:
+                    optimizer.state[p]["momentum_buffer"].copy_(momenta[name])
         assert all(now[name].numpy().tobytes() == wanted[name].numpy().tobytes() for name in wanted)
     for name in network.body.state_dict():
         assert np.allclose(moves.distance(name), distance[name], rtol=1e-12, atol=0), name
