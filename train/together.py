@@ -156,7 +156,7 @@ class Stack:
 
     @torch.no_grad()
     def before(self, levels):
-        """Remember what the step may have to put back: what the masks will close, and norms of other levels."""
+        """Note what the step may not move whole, and keep the statistics of that: they are put back behind it."""
         held = self.plan.adaptive_gradient and bool(self.network.gates)
         self.others = {
             name: torch.tensor([level != own for level in levels])
