@@ -21,7 +21,7 @@ demo: setup
 	$(VENV)/bin/fedgate demo $(if $(DATA),--data "$(DATA)")
 
 test: setup lint
-	$(VENV)/bin/python -m pytest -m "not all" -q
+	$(VENV)/bin/python -m pytest -m "not slow" --durations=25 -q
 
 test-all: setup lint
 	$(VENV)/bin/python -m pytest -q

@@ -116,3 +116,16 @@ def test_light_imports(module):
     code = f"import sys, {module}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "numpy", "datasets", "sklearn", "rich", *ENGINES} & set(done.stdout.split())
+
+
+def test_no_file_of_tests_imports_another():
+    """What two of them share stands in a module of its own."""
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    names = {path.stem for path in files if path.name.startswith("test_")}
+    found = []
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            parts = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            parts += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            found += [f"{path.name} imports {part}" for part in parts if part.partition(".")[0] in names]
+    assert found == []

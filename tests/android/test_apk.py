@@ -11,7 +11,7 @@ from forward import android_and_python
 from fedgate.device_runtime.errors import FedgateError
 
 
-@pytest.fixture(scope="module", params=["x86_64", pytest.param("arm64-v8a", marks=pytest.mark.all)])
+@pytest.fixture(scope="module", params=["x86_64", pytest.param("arm64-v8a", marks=pytest.mark.slow)])
 def built(request, harness):
     """(ABI, the APK, its badging); skips where the tools cannot be had."""
     from offline import apk, ops

@@ -15,7 +15,7 @@ def test_logits_and_masks_of_a_masked_program_are_those_of_the_python_runtime(ha
 
 
 @emulated
-@pytest.mark.all
+@pytest.mark.slow
 def test_the_arm64_library_under_qemu_answers_the_same(harness, bundle, tmp_path):
     for level in range(2):
         android, python = android_and_python(harness, bundle, "masked", level, tmp_path, abi="arm64-v8a")

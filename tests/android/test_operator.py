@@ -92,7 +92,7 @@ def test_it_chooses_instruction_sets_as_the_desktop_kernel_does(loadable, need_k
     assert done.stdout.split() == [isas[0], *isas, "-"], done.stderr
 
 
-@pytest.mark.parametrize("abi", ["x86_64", pytest.param("arm64-v8a", marks=[emulated, pytest.mark.all])])
+@pytest.mark.parametrize("abi", ["x86_64", pytest.param("arm64-v8a", marks=[emulated, pytest.mark.slow])])
 def test_a_skip_program_gives_the_logits_and_masks_of_python(harness, loadable, bundle, tmp_path, need_kernel, abi):
     need_kernel()
     operators = loadable(abi)

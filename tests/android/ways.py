@@ -7,8 +7,8 @@ EVERY_WAY = pytest.mark.parametrize(
     "harness",
     [
         pytest.param({}, id="classes"),
-        pytest.param({"dex": True}, id="dex", marks=pytest.mark.all),
-        pytest.param({"abi": "arm64-v8a"}, id="arm64-v8a", marks=[emulated, pytest.mark.all]),
+        pytest.param({"dex": True}, id="dex", marks=pytest.mark.slow),
+        pytest.param({"abi": "arm64-v8a"}, id="arm64-v8a", marks=[emulated, pytest.mark.slow]),
     ],
     indirect=True,
     scope="session",

@@ -64,7 +64,7 @@ def two_runs(tmp_path_factory):
 
 
 @emulated
-@pytest.mark.all
+@pytest.mark.slow
 def test_the_dense_program_executes_the_macs_of_its_layers(two_runs):
     dense = two_runs[0]["dense"]
     network = build_network("resnet20", "none", (1.0,), 10, (3, 32, 32))
@@ -75,7 +75,7 @@ def test_the_dense_program_executes_the_macs_of_its_layers(two_runs):
 
 
 @emulated
-@pytest.mark.all
+@pytest.mark.slow
 def test_counts_repeat(two_runs):
     first, second = two_runs
     assert first.keys() == second.keys() >= {"dense", "static", "slim"}

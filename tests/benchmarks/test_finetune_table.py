@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 
-@pytest.mark.all
+@pytest.mark.slow
 def test_rows(tmp_path):
     options = ["--quick", "--engine", "litert", "--images", "40", "--json", str(tmp_path / "rows.json")]
     done = CliRunner().invoke(finetune.main, options, catch_exceptions=False)

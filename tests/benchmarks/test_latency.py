@@ -52,7 +52,7 @@ def test_skip_executes_what_its_masks_ask_for_and_rows_are_complete(tmp_path, ne
     assert low["executed_macs"] < high["executed_macs"]
 
 
-@pytest.mark.all
+@pytest.mark.slow
 def test_every_role_on_both_runtimes_with_two_threads(tmp_path, need_kernel):
     need_kernel()
     rows = run(tmp_path, "--model", "cnn-16", "--density", "0.5", "--threads", "1", "--threads", "2")

@@ -167,7 +167,7 @@ def test_a_mistake_is_one_line(options, told):
     assert done.exit_code == 2 and told in done.output.splitlines()[-1]
 
 
-@pytest.mark.all
+@pytest.mark.slow
 def test_all_questions_on_digits(tmp_path, need_kernel):
     need_kernel()
     command = [sys.executable, BENCHMARKS / "paper.py", "--quick", "--json", tmp_path / "rows.json"]

@@ -40,7 +40,7 @@ def test_sides_that_trained_different_things_are_not_compared():
             check_same(ours, wrong)
 
 
-@pytest.mark.all
+@pytest.mark.slow
 def test_both_sides_on_both_workloads(tmp_path):
     """That the ratios are finite is what can be promised here: their size depends on what else the machine does."""
     try:

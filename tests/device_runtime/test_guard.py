@@ -162,7 +162,7 @@ def test_damaged_programs_do_no_harm(bundle, tmp_path, engine):
     fuzz(bundle, tmp_path, engine, 40)
 
 
-@pytest.mark.all
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("engine, count", [("litert", 900), ("onnx", 900), ("executorch", 300)])
 def test_hundreds_of_damaged_programs_do_no_harm(bundle, tmp_path, engine, count):

@@ -134,7 +134,7 @@ def after_readme(tmp_path_factory):
     return folder, run_page(PAGES[0], folder, top / "source")
 
 
-@pytest.mark.all
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("page", RUN, ids=[str(page.relative_to(ROOT)) for page in RUN])
 def test_the_commands_of_a_page_run(page, after_readme, tmp_path):
@@ -157,7 +157,7 @@ QUICK = {script: words for script, words in benchmarks().items() if script != "b
 FOREIGN_TOOLS = {"arm": MISSING, "footprint": MISSING, "inner_loops": [] if shutil.which("llvm-mca") else ["llvm-mca"]}
 
 
-@pytest.mark.all
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("script", QUICK, ids=lambda script: Path(script).stem)
 def test_a_benchmark_runs(script, tmp_path):

@@ -116,7 +116,7 @@ def test_a_fault_in_a_masked_program_is_found(fault):
 
 
 @pytest.mark.parametrize(
-    "engine", [*(pytest.param(e, marks=pytest.mark.all) for e in ("executorch", "litert")), "onnx"]
+    "engine", [*(pytest.param(e, marks=pytest.mark.slow) for e in ("executorch", "litert")), "onnx"]
 )
 def test_a_fault_in_a_lowered_program_is_found(engine, tmp_path):
     network = small_network("projection", LEVELS)

@@ -372,7 +372,7 @@ def other_twins(step, values, level, most):
     return with_masks(step, values, swapped)
 
 
-@pytest.mark.all
+@pytest.mark.slow
 def test_a_close_call_is_counted_and_voids_no_comparison():
     def one(step, values):
         return other_twins(step, values, level=1, most=1)
@@ -384,7 +384,7 @@ def test_a_close_call_is_counted_and_voids_no_comparison():
             compare(twins(), lambda step, values, fault=fault: one(functools.partial(fault, step), values))
 
 
-@pytest.mark.all
+@pytest.mark.slow
 def test_too_many_close_calls_are_refused():
     with pytest.raises(FedgateError, match="close calls in 2240 decisions"):
         compare(twins(), functools.partial(other_twins, level=5, most=10))
@@ -401,7 +401,7 @@ def test_what_compares_nothing_does_not_pass():
         compare_plain(Program(part), [], [])
 
 
-@pytest.mark.all
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["litert", "executorch", "module"])
 def test_a_fault_in_a_lowered_program_is_found(engine, tmp_path):
     part = part_of()

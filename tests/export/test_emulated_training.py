@@ -47,7 +47,7 @@ class Recorder:
 
 
 @emulated
-@pytest.mark.all
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("model,part_name", [("cnn", "head"), ("cnn", "last-stage"), ("resnet20", "last-stage")])
 def test_fifty_steps_on_an_emulated_processor(model, part_name, tmp_path, monkeypatch):

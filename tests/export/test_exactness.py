@@ -31,7 +31,7 @@ def case(model, densities, role, engine, gate="paper", width=1.0, short=False):
     """A parameter set named as in resnet20-0.5-masked-litert; `dial` is the network with all levels."""
     name = [model, "dial" if densities == LEVELS else f"{densities[0]:g}", role, engine]
     name += [gate] * (gate != "paper") + [f"width{width:g}"] * (width != 1.0)
-    marks = () if short else pytest.mark.all
+    marks = () if short else pytest.mark.slow
     return pytest.param(model, densities, role, engine, gate, width, id="-".join(name), marks=marks)
 
 

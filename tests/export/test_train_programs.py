@@ -18,7 +18,7 @@ ALL += [("resnet20", "last-stage", "none")]
 CASES = [
     ("cnn", "head", "paper", "litert"),
     ("cnn", "head", "paper", "module"),
-    *(pytest.param(*case, engine, marks=pytest.mark.all) for engine in (*TRAINING_ENGINES, "module") for case in ALL),
+    *(pytest.param(*case, engine, marks=pytest.mark.slow) for engine in (*TRAINING_ENGINES, "module") for case in ALL),
 ]
 
 

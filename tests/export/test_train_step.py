@@ -90,7 +90,7 @@ def examples(count=76):
     return images.to(torch.uint8), labels
 
 
-LONG = pytest.mark.all
+LONG = pytest.mark.slow
 CASES = [
     ("projection of 8", "last-stage", "paper", {}),
     pytest.param("projection of 8", "last-stage", "fbs", {}, marks=LONG),

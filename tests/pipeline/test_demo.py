@@ -19,7 +19,7 @@ def test_own_pictures_are_resized_and_cifar_is_not(tmp_path):
     assert "--image-size" not in own_data(str(tmp_path / "cifar-10-binary.tar.gz"))
 
 
-@pytest.mark.all
+@pytest.mark.slow
 def test_demo_without_a_network(tmp_path):
     out = tmp_path / "demo"
     command = [*COMMAND, "demo", "--out", str(out)]

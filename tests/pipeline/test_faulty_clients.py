@@ -7,7 +7,7 @@ OPTIONS = ("--clients", "10", "--rounds", "30", "--density", "0.5", "--quiet")
 FAULTS = ("--drop-out", "0.3", "--garbage", "0.1")
 
 
-@pytest.mark.all
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_drop_outs_and_garbage_cost_less_than_two_points(tmp_path):
     accuracy = {}

@@ -13,7 +13,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("kills")
 
 
-@pytest.mark.all
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_killed_command_given_again_leaves_the_same(kind, folder):

@@ -25,7 +25,7 @@ def begin_or_resume(run, workers):
 
 
 @pytest.mark.parametrize(
-    "number", [pytest.param(i, marks=() if i in NORMAL else pytest.mark.all) for i in range(KILLS)]
+    "number", [pytest.param(i, marks=() if i in NORMAL else pytest.mark.slow) for i in range(KILLS)]
 )
 def test_a_killed_run_ends_as_if_it_never_was(undisturbed, tmp_path, number):
     """Kills at random instants, spread over a run's life: one or several in a row, with one or two workers."""
@@ -59,13 +59,13 @@ def killed_between_steps(folder, every, kind):
     return result
 
 
-@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.all)])
+@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_between_any_two_steps_on_the_disk(tmp_path, every):
     killed_between_steps(tmp_path, every, "plain")
 
 
 @pytest.mark.timeout(1300)
-@pytest.mark.parametrize("every", [23, pytest.param(1, marks=pytest.mark.all)])
+@pytest.mark.parametrize("every", [23, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_with_late_and_broken_updates_and_an_inbox(tmp_path, every):
     """Also the inbox ends as if nothing had happened: each letter is used, or refused, once and in the same round."""
     result = killed_between_steps(tmp_path, every, "uneven")
@@ -121,7 +121,7 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path, options):
     assert same(tmp_path / "1", tmp_path / "2")
 
 
-@pytest.mark.all
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["fp32", "fp16", "int8", "int4"])
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_and_codec_continues_after_a_kill(tmp_path, name, codec):
@@ -186,7 +186,7 @@ def test_ctrl_c_while_the_workers_start(tmp_path):
     assert_interrupted(process, err, f"fedgate: interrupted; continue with: fedgate train --resume {run}")
 
 
-@pytest.mark.parametrize("share", [0.1, 0.3, *(pytest.param(i / 25, marks=pytest.mark.all) for i in range(1, 12))])
+@pytest.mark.parametrize("share", [0.1, 0.3, *(pytest.param(i / 25, marks=pytest.mark.slow) for i in range(1, 12))])
 def test_ctrl_c_during_start_up(undisturbed, tmp_path, share):
     """While torch and the data's libraries are imported; no run exists yet, or it has just begun."""
     process = start("train", *SMALL, "--out", tmp_path / "run")

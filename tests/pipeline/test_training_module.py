@@ -12,7 +12,7 @@ from fedgate.export import session
 PROGRAM, WEIGHTS = "executorch-train-module.pte", "executorch-train-module.ptd"
 
 
-@pytest.mark.all
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_bundle_gets_a_training_module_and_damaged_ones_give_one_line(undisturbed, tmp_path, monkeypatch):
     monkeypatch.delenv("FEDGATE_NO_GUARD", raising=False)

@@ -24,7 +24,7 @@ ALGORITHMS = {
 SMALL = {"clients": 3, "rounds": 3, "local_epochs": 1, "batch_size": 128, "density": (0.5, 1.0), "precision": "fp32"}
 
 
-@pytest.mark.parametrize("name", ["scaffold", pytest.param("adam", marks=pytest.mark.all)])
+@pytest.mark.parametrize("name", ["scaffold", pytest.param("adam", marks=pytest.mark.slow)])
 def test_a_run_taken_up_after_a_round_ends_with_the_same_bytes(tmp_path, name, capfd):
     """Also with another number of workers: what the server and its clients remember is in the checkpoint."""
     config = resolve(**SMALL, **ALGORITHMS[name])
@@ -48,7 +48,7 @@ def test_a_run_taken_up_after_a_round_ends_with_the_same_bytes(tmp_path, name, c
     assert whole.model_path.read_bytes() == halves.model_path.read_bytes()
 
 
-@pytest.mark.all
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_thirty_rounds_with_gates_at_density_one_half(tmp_path, name):
     run_training(tmp_path / "run", None, quiet=True, options={"rounds": 30, "density": (0.5,), **ALGORITHMS[name]})

@@ -43,7 +43,7 @@ def told(rows):
     "options",
     [
         {"codec": "int8", "download_codec": "int8", "fraction_train": 0.5, "clients": 3, "rounds": 4},
-        pytest.param({"algorithm": "scaffold"}, marks=pytest.mark.all),
+        pytest.param({"algorithm": "scaffold"}, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_over_flower_is_the_local_engines(tmp_path, monkeypatch, options):
@@ -182,7 +182,7 @@ def test_a_superlink_that_is_started_anew_goes_on(tmp_path, monkeypatch, local):
     assert [row["round"] for row in rows if row["client"] is None] == [1, 2, 3]
 
 
-@pytest.mark.all
+@pytest.mark.slow
 def test_a_client_that_lost_its_files_gets_all_weights(tmp_path, monkeypatch, local):
     class Forgets(TorchLearner):
         def train(self, task, download, held, state):

@@ -187,7 +187,7 @@ def test_pooling_is_not_robust(tmp_path, capsys):
     assert "--robust median cannot protect --reestimate-norms" in capsys.readouterr().err
 
 
-@pytest.mark.all
+@pytest.mark.slow
 def test_workers_and_resume_give_the_same_bytes(runs, tmp_path):
     assert not train(tmp_path / "two", "--reestimate-norms", "--workers", "2")
     model = (runs[1] / "model.safetensors").read_bytes()

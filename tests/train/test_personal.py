@@ -93,7 +93,7 @@ def test_a_run_is_left_as_it_was(run):
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.all
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_numbers(run):
     assert evaluate_run(run, 1, finetune_epochs=1) == evaluate_run(run, 2, finetune_epochs=1)
 

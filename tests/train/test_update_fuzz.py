@@ -186,7 +186,7 @@ def test_the_blobs_themselves_are_accepted():
     assert all(map(check, BLOBS))
 
 
-@pytest.mark.parametrize(("count", "seed"), [(4000, 1), pytest.param(100_000, 2, marks=pytest.mark.all)])
+@pytest.mark.parametrize(("count", "seed"), [(4000, 1), pytest.param(100_000, 2, marks=pytest.mark.slow)])
 def test_mutated_updates(count, seed):
     accepted, longest, before = 0, 0.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for blob in mutants(count, seed):

@@ -88,7 +88,7 @@ def test_thousands_of_hostile_calls_are_refused_or_right(engine, sanitized, tmp_
     attack(engine, 0, 2000, sanitized, tmp_path)
 
 
-@pytest.mark.all
+@pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_hundred_thousand_hostile_calls_are_refused_or_right(engine, sanitized, tmp_path):

@@ -9,7 +9,7 @@ SHAPES = st.fixed_dictionaries({name: st.sampled_from(values) for name, values i
 MOST_CLOSE_CALLS = 0.001
 
 
-@pytest.mark.parametrize("examples", [150, pytest.param(1000, marks=pytest.mark.all)])
+@pytest.mark.parametrize("examples", [150, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("exact", [True, False], ids=["exact", "general"])
 def test_the_kernel_computes_what_naive_loops_compute(library, isa, exact, examples):
     # kept over all cases: what one leaves in the scratch memory must not matter to the next

@@ -7,7 +7,7 @@ from cases import random_cases
 SMALL = 1_000_000  # MACs
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.all)])
+@pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("isa, threads", [("neon", 1), ("neon", 3), ("generic", 1)])
 @pytest.mark.parametrize("processor", ["cortex-a72", "cortex-a76"])
 def test_arm_computes_what_naive_loops_compute(compiled, emulator, tmp_path, processor, isa, threads, count):

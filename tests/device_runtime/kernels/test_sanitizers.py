@@ -31,7 +31,7 @@ def fixed_addresses():
     return command if allowed else []
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(500, marks=pytest.mark.all)])
+@pytest.mark.parametrize("count", [100, pytest.param(500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("isa", ISAS)
 def test_nothing_beyond_an_array_is_touched(compiled, tmp_path, isa, threads, count):
@@ -41,14 +41,14 @@ def test_nothing_beyond_an_array_is_touched(compiled, tmp_path, isa, threads, co
     replay.run([program], random_cases(count, seed=threads, most_macs=MODERATE), tmp_path, isa, threads, quiet)
 
 
-@pytest.mark.all
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", ISAS)
 def test_tiles_of_all_widths_compute_what_naive_loops_compute(compiled, tmp_path, isa):
     program = compiled("g++", "g++", *LANES_EVERYWHERE)
     replay.run([program], random_cases(1000, seed=5), tmp_path, isa, 2)
 
 
-@pytest.mark.all
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [2, 3, 4])
 def test_threads_do_not_race(compiled, tmp_path, threads):
     program = compiled("g++", "g++", *THREAD)
@@ -57,7 +57,7 @@ def test_threads_do_not_race(compiled, tmp_path, threads):
 
 
 @pytest.mark.parametrize(
-    "flags", [("-O2",), pytest.param(ADDRESS, marks=pytest.mark.all), pytest.param(THREAD, marks=pytest.mark.all)]
+    "flags", [("-O2",), pytest.param(ADDRESS, marks=pytest.mark.slow), pytest.param(THREAD, marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
 def test_every_index_of_a_loop_runs_once(compiled, threads, flags):

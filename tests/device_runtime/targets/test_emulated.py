@@ -13,7 +13,7 @@ from emulation import CONSTRAINTS, emulated
 
 from fedgate.device_runtime.bundle import load_bundle
 
-pytestmark = [emulated, pytest.mark.all, pytest.mark.timeout(1800)]
+pytestmark = [emulated, pytest.mark.slow, pytest.mark.timeout(1800)]
 EXACT = ("instructions", "vector_fma", "fma_2_lanes", "fma_scalar", "executed_macs")
 
 

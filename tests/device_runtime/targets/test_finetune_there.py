@@ -19,7 +19,7 @@ def here(*arguments):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.all
+@pytest.mark.slow
 def test_finetune_and_verify_there(fedgate, device, need_kernel, tmp_path):
     need_kernel()
     pixels = np.random.default_rng(0)

@@ -47,7 +47,7 @@ def pi(tmp_path, monkeypatch):
 
 
 @emulated
-@pytest.mark.all
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_an_arm_device_runs_skip_programs_by_the_kernel_that_is_cross_compiled_here(pi, digits):
     with pi() as target:
