@@ -283,7 +283,7 @@ def disk(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root mounts a small disk")
-@pytest.mark.parametrize("size, finished", [("24k", 0), ("200k", 0), ("720k", 2)])
+@pytest.mark.parametrize("size, finished", [("24k", 0), ("200k", 0), ("860k", 2)])
 def test_a_full_disk(refused, undisturbed, disk, tmp_path, size, finished):
     """What was complete stays usable: moved to a larger disk, the run ends as if nothing had happened."""
     run = disk(size) / "run"
