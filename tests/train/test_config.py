@@ -5,14 +5,18 @@ import re
 import numpy as np
 import pytest
 
+from fedgate.device_runtime.codec import CODECS
 from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.device_runtime.tensors import read_tensors, write_tensors
 from fedgate.train.checkpoint import Checkpoint
 from fedgate.train.cli import train
 from fedgate.train.config import TrainConfig
+from fedgate.train.config.declare import declared
 from fedgate.train.config.resolve import read_config, resolve
+from fedgate.train.gates import GATED
 from fedgate.train.run_directory import FACTS, RunDirectory, RunInfo
 from fedgate.train.strategies import ServerState
+from fedgate.train.strategies.fedopt import LEARNING_RATES
 
 
 def as_shown(default):
@@ -34,6 +38,13 @@ def test_every_option_has_a_field_and_its_help_the_default():
             assert shown is None
         else:
             assert shown.group(1) == as_shown(default), name
+
+
+def test_the_choices_are_those_that_the_code_knows():
+    choices = {name: about.choices for name, (_, about) in declared(TrainConfig).items()}
+    assert choices["codec"] == choices["download_codec"] == CODECS
+    assert choices["gated"] == tuple(GATED)
+    assert choices["server_optimizer"] == tuple(LEARNING_RATES)
 
 
 def test_a_configuration_round_trips():

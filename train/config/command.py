@@ -25,11 +25,13 @@ def heading(title):
 def config_options(config, *groups):
     """Decorator: the options of a configuration's groups, each under its heading."""
 
+    options = list(declared(config).values())
+
     def add(function):
         for group in reversed(groups):
-            for name, (_, about) in reversed(declared(config).items()):
+            for field, about in reversed(options):
                 if about.group == group:
-                    function = click_option(config, name)(function)
+                    function = click_option(field, about)(function)
             function = heading(group)(function)
         return function
 

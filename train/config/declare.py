@@ -42,9 +42,9 @@ def flag(name):
     return f"--{name.replace('_', '-')}"
 
 
-def kind(config, name):
+def kind(field):
     """The type of a field's values where they are given: int, float, str, bool or tuple."""
-    annotation = typing.get_type_hints(config)[name]
+    annotation = field.type
     if isinstance(annotation, types.UnionType):
         (annotation,) = (each for each in typing.get_args(annotation) if each is not type(None))
     return typing.get_origin(annotation) or annotation
@@ -65,10 +65,9 @@ def floats(ctx, param, value):
         raise click.BadParameter(f"'{value}' is no list of numbers such as 0.25,0.5,1.0") from error
 
 
-def click_option(config, name):
+def click_option(field, about):
     """The decorator that adds a field to a command. What is not given is None: the configuration has the defaults."""
-    field, about = declared(config)[name]
-    what, text = kind(config, name), about.help
+    name, what, text = field.name, kind(field), about.help
     if field.default is not None:
         text += f"  [{shown(field.default)}]"
     if what is bool:

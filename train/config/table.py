@@ -24,14 +24,14 @@ def page() -> str:
 
 
 def row(name, field, about) -> str:
-    known = ", ".join(about.choices) if about.choices else values(name, about)
+    known = ", ".join(about.choices) if about.choices else values(field, about)
     default = "" if field.default is None else f"`{shown(field.default)}`"
     return f"| `{flag(name)}` | {default} | {known} | {about.help} |".replace("<", "&lt;")
 
 
-def values(name, about) -> str:
+def values(field, about) -> str:
     """What may stand for a value, where it is no choice among names."""
-    what = kind(TrainConfig, name)
+    what = kind(field)
     if about.low is not None:
         return f"{about.low:,g} to {about.high:,}" if what is int else f"{about.low:g} to {about.high:g}"
     return "on, off" if what is bool else (about.metavar or "").replace("|", "\\|")
