@@ -34,10 +34,10 @@ from result_file import json_option, write_result
 from fedgate.device_runtime.tables import console, table
 from fedgate.device_runtime.update import MOST, encode_update
 from fedgate.train.config.resolve import resolve
+from fedgate.train.engines import open_run
 from fedgate.train.gather import judge
 from fedgate.train.ingredients import describe_run, prepare
-from fedgate.train.local_engine import NoResult
-from fedgate.train.rounds import Run
+from fedgate.train.outcome import NoResult
 from fedgate.train.run_directory import RunDirectory
 from fedgate.train.strategies.norms import MEAN, VARIANCE, is_statistic
 
@@ -166,7 +166,7 @@ def accuracy(config, name):
         data = dataclasses.replace(data, train_labels=labels)
     with tempfile.TemporaryDirectory() as folder:
         directory = RunDirectory.create(f"{folder}/run", describe_run(config, data))
-        with Run(directory, data, parts) as run:
+        with open_run(directory, data, parts) as run:
             if name != "nobody":
                 run.engine = Adversary(run.engine, client, name, config.seed)
             found = [row["accuracy"] for row in run.rounds()]

@@ -46,6 +46,7 @@ PROBE = """
 import contextlib, io, json, re, sys
 from pathlib import Path
 from fedgate.device_runtime import load_probe
+from fedgate.device_runtime.machine import peak_rss_mb
 def run(kind, *words):
     if kind == "program":
         return load_probe.main(words[0], words[1], 0, 1)
@@ -63,7 +64,7 @@ for line in Path("/proc/self/smaps").read_text().splitlines():
     elif line.startswith("Rss:"):
         total += int(line.split()[1])
         guest += int(line.split()[1]) * inside
-print(json.dumps({"peak": load_probe.peak_rss_mb(), "emulator": (total - guest) * 1024 / 1e6}))
+print(json.dumps({"peak": peak_rss_mb(), "emulator": (total - guest) * 1024 / 1e6}))
 """
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from fedgate.device_runtime import macs
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.manifest import Program
-from fedgate.device_runtime.predict import kernel_macs, stock_macs
+from fedgate.device_runtime.program_macs import kernel_macs, stock_macs
 from fedgate.device_runtime.verify import relative_error
 from fedgate.export.check import Comparison, compare_gated, compare_plain, mismatch
 from fedgate.export.eval_networks import dense_network, masked_network, static_network

@@ -22,7 +22,7 @@ from .errors import FedgateError, UsageError
 from .guard import check
 from .machine import OtherLoad, machine_info
 from .manifest import Program
-from .predict import asked_macs, executed_macs, stock_macs
+from .program_macs import asked_macs, executed_macs, stock_macs
 from .select import choose_level, matching, runnable
 from .stats import paired_ratio
 from .sustained import sustain_each

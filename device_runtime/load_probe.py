@@ -4,31 +4,15 @@ python -m fedgate.device_runtime.load_probe BUNDLE FILE LEVEL THREADS [PERSONAL]
 """
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 
 from .bundle import load_bundle
 from .engines import import_runtime
+from .machine import peak_rss_mb
 from .tuning.model import open_model
 from .tuning.personal import load_personal
-
-
-def peak_rss_mb() -> float:
-    """Peak resident memory of this process in MB (10^6 bytes).
-
-    Not getrusage where it can be avoided: on Linux its maximum survives exec, so a child of a large process reports
-    its parent's size.
-    """
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    except OSError:
-        pass
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def main(path: str, file: str, level: int, threads: int, personal: str | None = None) -> dict:

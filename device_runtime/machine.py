@@ -2,6 +2,8 @@
 
 import os
 import platform
+import resource
+import sys
 import time
 from pathlib import Path
 
@@ -69,3 +71,19 @@ def _first_line(path: str) -> str:
         return Path(path).read_text(errors="replace").partition("\n")[0]
     except OSError:
         return ""
+
+
+def peak_rss_mb() -> float:
+    """Peak resident memory of this process in MB (10^6 bytes).
+
+    Not getrusage where it can be avoided: on Linux its maximum survives exec, so a child of a large process reports
+    its parent's size.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    except OSError:
+        pass
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

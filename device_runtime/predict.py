@@ -12,12 +12,10 @@ from .guard import check
 from .images import load_image
 from .manifest import Manifest, Program
 from .pictures.folders import pictures_below
+from .program_macs import asked_macs, executed_macs
 from .select import best, choose_level, matching, runnable
 from .tuning.model import model_role, open_model, tuned_level, tuned_trunks
 from .tuning.personal import load_personal
-
-BARS = "·▁▂▃▄▅▆▇█"  # from none to all
-ASCII_BARS = ".:-=+*#%@"
 
 
 def predict(
@@ -115,43 +113,7 @@ def describe(manifest: Manifest, program: Program, level: int, logits: np.ndarra
     }
 
 
-def executed_macs(manifest: Manifest, program: Program, level: int, open: np.ndarray | None) -> float:
-    """MACs an inference of this program computes: stock operators compute every channel, whatever the masks say."""
-    if not program.takes_level:
-        return asked_macs(manifest, program, level, open)
-    return kernel_macs(manifest, program, open) + stock_macs(manifest, program)
-
-
-def kernel_macs(manifest: Manifest, program: Program, open: np.ndarray) -> float:
-    """MACs of the layers that the kernel computes, under masks (N, sum of C_out): the mean over N."""
-    asked = macs.executed(manifest.layers, open)
-    return float(sum(np.mean(asked[name]) for name in program.kernel_layers))
-
-
-def stock_macs(manifest: Manifest, program: Program) -> float:
-    """MACs of the layers of a program with masks that stock operators compute."""
-    everything = macs.executed(manifest.layers, np.ones((1, macs.mask_width(manifest.layers)), np.uint8))
-    return float(sum(count[0] for name, count in everything.items() if name not in program.kernel_layers))
-
-
-def asked_macs(manifest: Manifest, program: Program, level: int, open: np.ndarray | None) -> float:
-    """MACs that the method asks for: from the masks (N, sum of C_out; their mean), else nominal, else dense."""
-    if open is not None:
-        return float(np.mean(macs.total(macs.executed(manifest.layers, open))))
-    if program.role == "static":
-        return macs.total(macs.nominal(manifest.layers, manifest.densities[level]))
-    return macs.total(macs.dense(manifest.layers))
-
-
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities float64 (classes,) of logits (classes,)."""
     powers = np.exp(logits.astype(np.float64) - logits.max())
     return powers / powers.sum()
-
-
-def strip(open: Sequence[int], channels: int, cells: int = 64, bars: str = BARS) -> str:
-    """A bar of at most `cells` characters; each shows by its height the open share of its group of channels."""
-    mask = np.zeros(channels)
-    mask[list(open)] = 1
-    groups = np.array_split(mask, min(cells, channels))
-    return "".join(bars[int(np.ceil(group.mean() * 8))] for group in groups)

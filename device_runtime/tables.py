@@ -1,15 +1,19 @@
 """What the commands print for people: rich tables on stdout."""
 
 import sys
+from collections.abc import Sequence
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from .board.report import board_lines, sustained_lines
-from .predict import ASCII_BARS, BARS, strip
 from .text import printable
+
+BARS = "·▁▂▃▄▅▆▇█"  # from none to all
+ASCII_BARS = ".:-=+*#%@"
 
 
 class PlainConsole(Console):
@@ -206,3 +210,11 @@ def _fact(key: str, value) -> str:
     if isinstance(value, bool):
         return key
     return f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+
+
+def strip(open: Sequence[int], channels: int, cells: int = 64, bars: str = BARS) -> str:
+    """A bar of at most `cells` characters; each shows by its height the open share of its group of channels."""
+    mask = np.zeros(channels)
+    mask[list(open)] = 1
+    groups = np.array_split(mask, min(cells, channels))
+    return "".join(bars[int(np.ceil(group.mean() * 8))] for group in groups)

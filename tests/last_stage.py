@@ -5,8 +5,8 @@ from PIL import Image
 
 from fedgate.device_runtime.tuning.examples import write_samples
 from fedgate.train.config.resolve import resolve
+from fedgate.train.engines import open_run
 from fedgate.train.ingredients import describe_run, prepare
-from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
 from fedgate.train.session import run_training
 
@@ -18,7 +18,7 @@ def run_last_stage(top, options):
     config = last_stage_config(top, options)
     data, parts = prepare(config)
     directory = RunDirectory.create(top / "run", describe_run(config, data))
-    with Run(directory, data, parts) as run:
+    with open_run(directory, data, parts) as run:
         run.round()
     return directory, data, parts
 

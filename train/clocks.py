@@ -11,42 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedgate.device_runtime import macs
-from fedgate.device_runtime.errors import UsageError
 
+from .config.values import parse_rate, parse_spread
 from .draws import generator
 
-BITS = {"bit": 1.0, "kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9}
 TRAINING = 3  # MACs of a training step, in forward passes
-
-
-def parse_rate(text):
-    """'10Mbit' -> 1e7, bits a second; units bit, kbit, Mbit and Gbit (powers of 1000, as links are sold)."""
-    number, unit = split_number(text)
-    if unit not in BITS or not 0 < number < np.inf:
-        raise UsageError(f"'{text}' is no speed of a link such as 10Mbit; units: {', '.join(BITS)}")
-    return number * BITS[unit]
-
-
-def split_number(text):
-    """'10Mbit' -> (10.0, 'Mbit'); a text that starts with no number gives nan."""
-    digits = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ/")
-    try:
-        return float(digits), text[len(digits) :]
-    except ValueError:
-        return float("nan"), text
-
-
-def parse_spread(text):
-    """'0.5' -> (0.5,), the deviation of a log-normal; '0.25:2' -> (0.25, 2.0), the ends of a range."""
-    try:
-        numbers = tuple(float(part) for part in text.split(":"))
-    except ValueError:
-        numbers = ()
-    if len(numbers) == 1 and 0 <= numbers[0] <= 5:
-        return numbers
-    if len(numbers) == 2 and 0 < numbers[0] <= numbers[1] < np.inf:
-        return numbers
-    raise UsageError(f"--speed-spread '{text}' is neither a deviation from 0 to 5, such as 0.5, nor LOW:HIGH")
 
 
 def client_speeds(seed, clients, spread):

@@ -1,11 +1,12 @@
-"""Which engine trains and evaluates the clients of a run: `loop`, `cohort` or `flower`."""
+"""Which engine trains and evaluates the clients of a run (`loop`, `cohort` or `flower`), and a run with its engine."""
 
 import functools
 
 from .cohort import CohortEngine
-from .ingredients import check_data, make_network
+from .ingredients import base_tensors, check_data, make_network
 from .local_engine import LocalEngine
-from .run_directory import RunInfo
+from .rounds import Run
+from .run_directory import RunDirectory, RunInfo
 
 
 def make_engine(info: RunInfo, data, parts, workers, tensors=None, superlink=None):
@@ -24,3 +25,13 @@ def make_engine(info: RunInfo, data, parts, workers, tensors=None, superlink=Non
         return FlowerEngine(build, data, parts, info.resolved["precision"], workers, info, superlink, tensors)
     kind = CohortEngine if engine == "cohort" else LocalEngine
     return kind(build, data, parts, info.resolved["precision"], workers)
+
+
+def open_run(directory: RunDirectory, data, parts, workers=1, superlink=None):
+    """A run at its newest checkpoint or at its start, with the engine that it asks for. superlink: of `make_engine`."""
+    info = directory.info
+
+    def engine(frozen):
+        return make_engine(info, data, parts, workers, frozen, superlink)
+
+    return Run(directory, data, parts, make_network(info), functools.partial(base_tensors, info), engine)

@@ -21,7 +21,7 @@ from .clocks import training_macs
 from .downloads import Broadcast
 from .faults import damage, fault, lasts
 from .inbox import Letter
-from .local_engine import NoResult
+from .outcome import NoResult
 from .rows import client_row
 from .selection import sample_clients
 from .wire import kept_share

@@ -10,7 +10,7 @@ import torch
 
 from fedgate.device_runtime.errors import UsageError
 
-from .client import LocalPlan, resolve_precision
+from .client import resolve_precision
 from .config import TrainConfig
 from .config.resolve import changed
 from .data import load_data
@@ -18,9 +18,7 @@ from .network import build_network, load_tensors
 from .own_code import check_code
 from .partition import partition
 from .run_directory import RunDirectory, RunInfo
-from .strategies import strategy_of
 from .tails import freeze, trunk
-from .wire import update_spec
 
 
 def resolve_device(name):
@@ -120,23 +118,6 @@ def run_data(info: RunInfo, moved=None):
         raise UsageError(f"{error}; if the run's data lie elsewhere now, name the place with --data") from error
     check_data(info, data, config.data)
     return data, parts
-
-
-def local_plan(info: RunInfo, **own):
-    """A `LocalPlan` with what is the same in all local training of a run; own: the other fields."""
-    same = ("batch_size", "momentum", "weight_decay", "clip_norm", "adaptive_gradient")
-    return LocalPlan(
-        **{name: getattr(info.config, name) for name in same},
-        augment=info.resolved["augment"],
-        precision=info.resolved["precision"],
-        **own,
-    )
-
-
-def expected_updates(info: RunInfo, network):
-    """What an update of a run must look like, but for its base."""
-    control = strategy_of(info.config, network).parameters if info.config.algorithm == "scaffold" else ()
-    return update_spec(network, info.run, sorted(control))
 
 
 def check_data(info: RunInfo, data, place=None):

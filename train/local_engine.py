@@ -14,7 +14,6 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from multiprocessing import resource_tracker
 
 import torch
@@ -29,29 +28,7 @@ from .client import LocalPlan, train_locally
 from .evaluation import Evaluation, chunks, evaluate
 from .network import load_tensors, network_tensors
 from .norms import encode, measure
-
-
-@dataclass(frozen=True)
-class TaskResult:
-    """What a client's training gives: the update blob for the server, what the client keeps, figures for the log."""
-
-    client: int
-    blob: bytes
-    state: ClientState
-    loss: float
-    accuracy: float
-    cpu_seconds: float
-    seconds: float
-    bytes_down: int | None = None  # where it was sent something else than the one download
-
-
-@dataclass(frozen=True)
-class NoResult:
-    """A client that was asked and gave nothing: it vanished (no reason), or it says why."""
-
-    client: int
-    reason: str | None
-    bytes_down: int = 0
+from .outcome import TaskResult
 
 
 class Trainer:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .client import client_seed
-from .ingredients import local_plan
+from .plans import local_plan
 
 MOST_A_CLASS = 250  # test images of a class on which a client is judged
 FINETUNE_LR = 0.1  # of the run's learning rate, as the model to be fine-tuned has nearly converged

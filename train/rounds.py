@@ -9,13 +9,12 @@ from .checkpoint import Checkpoint
 from .client import client_seed
 from .clocks import make_clocks
 from .downloads import Broadcast, note_changes, restored, stored
-from .engines import make_engine
 from .gather import gather
 from .inbox import Inbox
-from .ingredients import base_tensors, expected_updates, local_plan, make_network
 from .network import network_tensors
 from .norms import pooled_norms
 from .partition import class_table
+from .plans import expected_updates, local_plan
 from .rows import round_row
 from .run_directory import MetricsLog, RunDirectory
 from .salience import SalienceRecord
@@ -33,30 +32,31 @@ SERVER_STREAM = 2**32 - 1  # beside the numbers of clients in seeds
 class Run:
     """A run directory with the state of its newest checkpoint, and the round loop over it."""
 
-    def __init__(self, directory: RunDirectory, data, parts, workers=1, superlink=None):
-        """superlink: of `make_engine`."""
+    def __init__(self, directory: RunDirectory, data, parts, network, base, engine):
+        """network: with its initial weights; base: () -> the tensors to start from instead, or None for the network's.
+
+        engine: called with the tensors of the frozen layers, or with None where no layer is: what trains the clients.
+        """
         self.directory, self.data, self.parts = directory, data, parts
         self.info, self.config = directory.info, directory.info.config
-        self.network = make_network(self.info)
-        self.layers = self.network.layers
+        self.network, self.layers = network, network.layers
         self.table = class_table(data.train_labels.numpy(), parts, len(data.labels))
         self.clocks, self.client_levels = make_clocks(self.config), capacity_levels(self.config)
         self.inbox = Inbox(self.config.inbox, self.info.run) if self.config.inbox else None
         self.strategy = strategy_of(self.config, self.network)
         self.log = MetricsLog(directory.path / "metrics.jsonl")  # from here on no other process has this run
         try:
-            self.load()
-            frozen = self.state.tensors if self.network.frozen else None
-            self.engine = make_engine(self.info, data, parts, workers, frozen, superlink)
+            self.load(base)
+            self.engine = engine(self.state.tensors if network.frozen else None)
         except BaseException:
             self.log.close()
             raise
 
-    def load(self):
+    def load(self, base):
         """Take up the newest checkpoint, or the initial state where there is none."""
         checkpoint = self.directory.load()
         if checkpoint is None:
-            initial = initial_state(base_tensors(self.info) or network_tensors(self.network), self.strategy)
+            initial = initial_state(base() or network_tensors(self.network), self.strategy)
             checkpoint = Checkpoint(initial, progress={"metrics_bytes": 0, "simulated_seconds": 0.0})
         self.state = restored(checkpoint.state, expected_updates(self.info, self.network))
         self.salience, self.clients = checkpoint.salience, checkpoint.clients

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from fedgate.device_runtime.errors import UsageError
-
+from .config.values import parse_capacity
 from .draws import generator
 
 
@@ -18,20 +17,6 @@ def sample_clients(seed, round_index, available, clients, fraction, least):
         return list(available)
     drawn = generator(seed, "selection", round_index).choice(len(available), count, replace=False)
     return [available[i] for i in np.sort(drawn)]
-
-
-def parse_capacity(text):
-    """'1.0:0.3,0.4:0.7' -> ((0.4, 0.7), (1.0, 0.3)): densities, increasing, with their shares of the clients."""
-    try:
-        pairs = sorted(tuple(float(part) for part in item.split(":")) for item in text.split(","))
-        densities, shares = zip(*((density, share) for density, share in pairs), strict=True)
-    except ValueError as error:
-        raise UsageError(f"--capacity '{text}' is no list of DENSITY:SHARE such as 1.0:0.3,0.5:0.7") from error
-    if len(set(densities)) < len(densities):
-        raise UsageError(f"--capacity '{text}' names a density twice")
-    if not all(0 < share <= 1 for share in shares) or abs(sum(shares) - 1) > 1e-6:
-        raise UsageError(f"--capacity '{text}': the shares of the clients must be above 0 and sum to 1")
-    return tuple(pairs)
 
 
 def client_levels(seed, clients, shares):

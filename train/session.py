@@ -9,11 +9,11 @@ from fedgate.device_runtime.text import check_utf8
 
 from .board import Board
 from .config.resolve import changed, resolve
+from .engines import open_run
 from .inbox import check_inbox
 from .ingredients import base_tensors, describe_run, make_network, prepare, run_data, with_code
 from .partition import plot_class_table, render_class_table
 from .progress import RoundProgress
-from .rounds import Run
 from .run_directory import RunDirectory, check_new
 
 NETWORK = ("model", "width", "hidden_width", "gate", "gated", "density")
@@ -64,7 +64,7 @@ def run_training(out, resume, workers=1, quiet=False, options=None, superlink=No
         info = with_code(info, network)
         directory = RunDirectory.create(out, info)
     try:
-        with Run(directory, data, parts, workers, superlink) as run:
+        with open_run(directory, data, parts, workers, superlink) as run:
             follow(run, quiet, directory, not resume, until)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"interrupted; {how_to_continue(directory)}") from error

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..bundle import Bundle
 from ..errors import FedgateError, UsageError
-from ..load_probe import peak_rss_mb
+from ..machine import peak_rss_mb
 from ..ports import parameters
 from ..signed import ClientKey
 from ..storage import write_file

@@ -12,7 +12,7 @@ from ways import EVERY_WAY
 
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.manifest import render_manifest
-from fedgate.device_runtime.predict import asked_macs, executed_macs, stock_macs
+from fedgate.device_runtime.program_macs import asked_macs, executed_macs, stock_macs
 from fedgate.device_runtime.targets.results import check_result
 from fedgate.device_runtime.tensors import read_tensors
 

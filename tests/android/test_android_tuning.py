@@ -20,7 +20,7 @@ from fedgate.device_runtime.tuning.personal import load_personal
 from fedgate.device_runtime.tuning.plan import TailPlan
 from fedgate.device_runtime.tuning.session import Watcher, finetune
 from fedgate.device_runtime.update import decode_update
-from fedgate.train.rounds import Run
+from fedgate.train.engines import open_run
 from fedgate.train.run_directory import RunDirectory
 
 EPOCHS, LR = 25, 0.02  # of 4 batches: 100 steps
@@ -128,7 +128,7 @@ def test_the_server_takes_the_update(client, python, kotlin, tmp_path):
     copy = shutil.copytree(client.run.path, tmp_path / "run")
     shutil.rmtree(client.inbox / "used", ignore_errors=True)  # what another copy's round took, this one would take too
     shutil.copy(out / UPDATE, client.inbox / "phone.safetensors")
-    with Run(RunDirectory.open(copy), client.data, client.parts) as run:
+    with open_run(RunDirectory.open(copy), client.data, client.parts) as run:
         row = run.round()
     lines = [json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()]
     (mine,) = [line for line in lines if line["client"] == 7]

@@ -6,8 +6,7 @@ import pytest
 from fedgate.device_runtime.bench import BURST, LEAST_ROUNDS, bench, interleave, noise
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.errors import UsageError
-from fedgate.device_runtime.load_probe import peak_rss_mb
-from fedgate.device_runtime.machine import OtherLoad, machine_info
+from fedgate.device_runtime.machine import OtherLoad, machine_info, peak_rss_mb
 from fedgate.device_runtime.stats import median_interval, paired_ratio
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 from fedgate.device_runtime import macs
 from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.device_runtime.images import load_image
-from fedgate.device_runtime.predict import predict, softmax, strip
+from fedgate.device_runtime.predict import predict, softmax
+from fedgate.device_runtime.tables import strip
 
 
 def save(path, pixels, **options):

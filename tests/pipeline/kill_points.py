@@ -21,8 +21,8 @@ from processes import rows
 
 from fedgate.device_runtime.update import decode_update, encode_update
 from fedgate.train.config.resolve import resolve
+from fedgate.train.engines import open_run
 from fedgate.train.ingredients import describe_run, prepare
-from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
 from fedgate.train.session import run_training
 
@@ -54,7 +54,7 @@ def begin(run, options):
     inbox.mkdir(parents=True)
     config = resolve(**options, inbox=str(inbox))
     data, parts = prepare(config)
-    with Run(RunDirectory.create(run, describe_run(config, data)), data, parts) as first:
+    with open_run(RunDirectory.create(run, describe_run(config, data)), data, parts) as first:
         start = first.broadcast()
         update = decode_update(start.blob(None), start.spec)
         for name, client, steps in (("a", 7, 1), ("b", 7, 2), ("c", 8, 3)):  # b has to wait for the second round

@@ -37,10 +37,10 @@ from fedgate.export import session
 from fedgate.train import local_step
 from fedgate.train.adaptive import Moves
 from fedgate.train.augment import normalise
+from fedgate.train.engines import open_run
 from fedgate.train.gather import judge
 from fedgate.train.ingredients import make_network
 from fedgate.train.network import load_tensors
-from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
 
 OPTIONS = {"clients": 3, "rounds": 3, "local_epochs": 1, "partition": "iid", "batch_size": 64, "density": (0.5,)}
@@ -90,7 +90,7 @@ def test_the_next_round_takes_a_devices_update(world, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == ["personal.safetensors", "update-client-7.safetensors"]
     copy = shutil.copytree(world.run.path, tmp_path / "run")
     shutil.copy(result["update"], world.top / "inbox" / "phone.safetensors")
-    with Run(RunDirectory.open(copy), world.data, world.parts) as run:
+    with open_run(RunDirectory.open(copy), world.data, world.parts) as run:
         row = run.round()
         record = run.salience["client-7"]
     lines = [json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()]
@@ -416,7 +416,7 @@ def test_a_client_without_torch_takes_part_in_rounds(world, tmp_path):
     bundle = load_bundle(world.bundle.path)
     state, held = {}, None
     with (
-        Run(RunDirectory.open(copy), world.data, world.parts) as run,
+        open_run(RunDirectory.open(copy), world.data, world.parts) as run,
         TailClient(bundle, world.top / "samples.safetensors", tmp_path / "features", "litert") as client,
     ):
         assert client.prepare() == []

@@ -12,10 +12,10 @@ from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.update import MOST, decode_update, encode_update
 from fedgate.train.checkpoint import Checkpoint, write_checkpoint
 from fedgate.train.config.resolve import resolve
+from fedgate.train.engines import open_run
 from fedgate.train.gather import Turnout
 from fedgate.train.ingredients import describe_run, prepare
 from fedgate.train.norms import near_the_others, pool
-from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
 from fedgate.train.strategies import ServerState
 from fedgate.train.strategies.norms import is_statistic
@@ -29,7 +29,7 @@ def begin(path, **options):
     config = resolve(**SMALL | {"inbox": str(path.parent / "in")} | options)
     data, parts = prepare(config)
     directory = RunDirectory.open(path) if path.exists() else RunDirectory.create(path, describe_run(config, data))
-    return Run(directory, data, parts)
+    return open_run(directory, data, parts)
 
 
 def drop(run, change, **fields):

@@ -6,8 +6,8 @@ import pytest
 
 from fedgate.device_runtime.tensors import read_tensors
 from fedgate.train.config.resolve import resolve
+from fedgate.train.engines import open_run
 from fedgate.train.ingredients import describe_run, prepare
-from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
 from fedgate.train.session import run_training
 
@@ -30,20 +30,20 @@ def test_a_run_taken_up_after_a_round_ends_with_the_same_bytes(tmp_path, name, c
     config = resolve(**SMALL, **ALGORITHMS[name])
     data, parts = prepare(config)
     whole, halves = (RunDirectory.create(tmp_path / each, describe_run(config, data)) for each in ("whole", "halves"))
-    with Run(whole, data, parts) as run:
+    with open_run(whole, data, parts) as run:
         list(run.rounds())
-    with Run(halves, data, parts, workers=2) as run:
+    with open_run(halves, data, parts, workers=2) as run:
         assert len(list(run.rounds(until=1))) == 1
     assert not halves.model_path.exists()
     # with fp32 downloads a checkpoint need not hold the clients' weights beside the server's
     assert not any(
         key.startswith("public/") for key in read_tensors(halves.checkpoints()[0][1] / "state.safetensors")[0]
     )
-    with Run(halves, data, parts) as run:
+    with open_run(halves, data, parts) as run:
         assert run.state.round == 1 and run.state.memory
     run_training(None, halves.path, until=2)
     assert f"stopped after round 2 of 3; continue with: fedgate train --resume {halves.path}" in capfd.readouterr().err
-    with Run(halves, data, parts) as run:
+    with open_run(halves, data, parts) as run:
         list(run.rounds())
     assert whole.model_path.read_bytes() == halves.model_path.read_bytes()
 

@@ -7,8 +7,9 @@ import pytest
 
 from fedgate.device_runtime.errors import UsageError
 from fedgate.device_runtime.macs import Layer
-from fedgate.train.clocks import Clocks, client_speeds, make_clocks, parse_rate, parse_spread, training_macs
+from fedgate.train.clocks import Clocks, client_speeds, make_clocks, training_macs
 from fedgate.train.config.resolve import resolve
+from fedgate.train.config.values import parse_rate, parse_spread
 
 LAYERS = (
     Layer("a", "conv", 3, 8, (3, 3), (4, 4), gate=True),

@@ -10,10 +10,9 @@ from fedgate.device_runtime.errors import UsageError
 from fedgate.train.client import LocalPlan
 from fedgate.train.cohort import KNOWN, OWN, CohortEngine
 from fedgate.train.config.resolve import resolve
-from fedgate.train.engines import make_engine
+from fedgate.train.engines import make_engine, open_run
 from fedgate.train.ingredients import describe_run, make_network, prepare
 from fedgate.train.network import network_tensors
-from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
 
 CONFIG = resolve(
@@ -34,7 +33,7 @@ def run(folder, engine, workers=1, together=False, **changes):
     config = dataclasses.replace(CONFIG, engine=engine, **changes)
     data, parts = prepare(config)
     directory = RunDirectory.create(folder, describe_run(config, data))
-    with Run(directory, data, parts, workers) as run:
+    with open_run(directory, data, parts, workers) as run:
         list(run.rounds())
         assert not together or run.engine.reason is None
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -12,9 +12,9 @@ from fedgate.device_runtime.signed import TRAILER, ClientKey, derive_key, unsign
 from fedgate.device_runtime.tensors import pack, unpack
 from fedgate.device_runtime.update import decode_update, encode_update
 from fedgate.train.config.resolve import resolve
+from fedgate.train.engines import open_run
 from fedgate.train.gather import Turnout
 from fedgate.train.ingredients import describe_run, prepare
-from fedgate.train.rounds import Run
 from fedgate.train.run_directory import RunDirectory
 
 SMALL = {
@@ -40,7 +40,7 @@ def run(tmp_path):
         data, parts = prepare(config)
         path = tmp_path / name
         directory = RunDirectory.open(path) if path.exists() else RunDirectory.create(path, describe_run(config, data))
-        opened.append(Run(directory, data, parts, workers).__enter__())
+        opened.append(open_run(directory, data, parts, workers).__enter__())
         return opened[-1]
 
     yield make

@@ -6,7 +6,8 @@ import pytest
 
 from fedgate.device_runtime.errors import UsageError
 from fedgate.train.config.resolve import read_config, resolve
-from fedgate.train.selection import capacity_levels, client_levels, parse_capacity, sample_clients
+from fedgate.train.config.values import parse_capacity
+from fedgate.train.selection import capacity_levels, client_levels, sample_clients
 
 
 def test_how_many_are_drawn():

@@ -4,9 +4,9 @@ from fedgate.device_runtime.errors import UsageError, choose
 from fedgate.device_runtime.pictures.fit import parse_colour
 from fedgate.device_runtime.text import check_utf8
 
-from ..clocks import parse_rate, parse_spread
 from ..gates import check_gate
 from .declare import declared, flag
+from .values import parse_rate, parse_spread
 
 
 def check(config):

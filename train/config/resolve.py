@@ -7,9 +7,9 @@ from pathlib import Path
 
 from fedgate.device_runtime.errors import UsageError, choose
 
-from ..selection import parse_capacity
 from .checks import check
 from .options import TrainConfig
+from .values import parse_capacity
 
 # Where JSON's type is another than the field's.
 JSON_KINDS = {

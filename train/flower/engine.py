@@ -17,8 +17,9 @@ from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.tensors import pack, tensors_hash
 from fedgate.device_runtime.uploads import HELD, held_round
 
-from ..ingredients import expected_updates
-from ..local_engine import LocalEngine, NoResult, TaskResult
+from ..local_engine import LocalEngine
+from ..outcome import NoResult, TaskResult
+from ..plans import expected_updates
 from . import messages
 from .link import Link
 from .transport import LinkLostError

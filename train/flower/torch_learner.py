@@ -10,9 +10,10 @@ from fedgate.device_runtime.errors import FedgateError, UsageError
 
 from ..client import LocalPlan
 from ..config.resolve import JSON_KINDS, changed, read_config
-from ..ingredients import check_data, expected_updates, make_network, prepare, resolve_device
+from ..ingredients import check_data, make_network, prepare, resolve_device
 from ..local_engine import Trainer
 from ..network import load_tensors
+from ..plans import expected_updates
 from ..run_directory import RunInfo
 from .messages import FIGURES
 from .worker import Trained, log

@@ -8,7 +8,7 @@ from ... import macs
 from ...bundle import Bundle
 from ...errors import FedgateError, UsageError
 from ...manifest import Manifest, Program
-from ...predict import asked_macs, executed_macs, stock_macs
+from ...program_macs import asked_macs, executed_macs, stock_macs
 from ...records import Reference
 from ...select import choose_level, matching
 from ...verify import TOLERANCE, compare_masks, relative_error
