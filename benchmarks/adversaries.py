@@ -31,14 +31,14 @@ import numpy as np
 from common import machine
 from result_file import json_option, write_result
 
+from fedgate.device_runtime.formats.update import MOST, encode_update
 from fedgate.device_runtime.tables import console, table
-from fedgate.device_runtime.update import MOST, encode_update
 from fedgate.train.config.resolve import resolve
-from fedgate.train.engines import open_run
-from fedgate.train.gather import judge
+from fedgate.train.engines.make import open_run
 from fedgate.train.ingredients import describe_run, prepare
-from fedgate.train.outcome import NoResult
-from fedgate.train.run_directory import RunDirectory
+from fedgate.train.server.gather import judge
+from fedgate.train.server.outcome import NoResult
+from fedgate.train.server.run_directory import RunDirectory
 from fedgate.train.strategies.norms import MEAN, VARIANCE, is_statistic
 
 OPTIONS = {

@@ -14,9 +14,9 @@ issue together are not modelled, so nothing here is a Raspberry Pi's latency.
 
 Networks are untrained and calibrated (calibrate.py). Every program's outputs are compared with eager PyTorch, to
 1e-4 of the largest, before its row is printed. executed_macs counts convolutions, linear layers and gates as
-`fedgate.device_runtime.macs` does, for `skip` as its kernel does; the 1x1 scatters of `static` are not among them, so
-there, and where XNNPACK pads channels, fma_times_4_over_macs is above 1. instructions and vector_fma (of 4 lanes) are
-means over the images.
+`fedgate.device_runtime.formats.macs` does, for `skip` as its kernel does; the 1x1 scatters of `static` are not among
+them, so there, and where XNNPACK pads channels, fma_times_4_over_macs is above 1. instructions and vector_fma (of 4
+lanes) are means over the images.
 
     python benchmarks/arm.py --data PATH/TO/cifar10 --json arm.json
 """
@@ -32,8 +32,8 @@ import torch
 from calibrate import benchmark_images, calibrated, most_opened, slim_network
 from result_file import json_option, write_result
 
-from fedgate.device_runtime import macs
 from fedgate.device_runtime.errors import FedgateError
+from fedgate.device_runtime.formats import macs
 from fedgate.device_runtime.kernels.build import build
 from fedgate.device_runtime.targets.emulated.cpus import CPUS
 from fedgate.device_runtime.targets.emulated.emulator import COUNTS, Emulator
@@ -42,7 +42,7 @@ from fedgate.export.eval_networks import dense_network, masked_network, static_n
 from fedgate.export.lowering import lower
 from fedgate.export.reference import EagerReference, fixed_masks
 from fedgate.export.skip import kernel_layers, skip_network
-from fedgate.train.network import GatedNetwork, build_network
+from fedgate.train.network.build import GatedNetwork, build_network
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROLES = ("dense", "static", "slim", "masked", "skip")

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from fedgate.export.eval_networks import narrowed, unit_nodes
 from fedgate.export.fold import copy_body, plain_conv
 from fedgate.export.reference import kept_by_record
-from fedgate.train.augment import normalise
-from fedgate.train.data import load_data
-from fedgate.train.gates import salience
-from fedgate.train.network import GatedNetwork
-from fedgate.train.salience import SalienceCollector
-from fedgate.train.units import ConvUnit, LevelNorm
+from fedgate.train.data.augment import normalise
+from fedgate.train.data.load import load_data
+from fedgate.train.network.build import GatedNetwork
+from fedgate.train.network.gated_conv import ConvUnit, LevelNorm
+from fedgate.train.network.gates import salience
+from fedgate.train.network.salience import SalienceCollector
 
 SPREAD = 0.3  # of g around 1, between images and channels: nearly all are above zero, so that ranks decide
 DAMPING = 1.0  # how much lower g is where the salience is twice the usual; with half of it deep networks still overflow

@@ -14,15 +14,15 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from fedgate.device_runtime.bench import interleave
-from fedgate.device_runtime.bundle import Bundle, listing
+from fedgate.device_runtime.bench.latency import interleave
+from fedgate.device_runtime.bench.stats import paired_ratio
+from fedgate.device_runtime.board.machine import OtherLoad, machine_info
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.machine import OtherLoad, machine_info
-from fedgate.device_runtime.macs import mask_width
-from fedgate.device_runtime.manifest import Program
-from fedgate.device_runtime.ports import Port
-from fedgate.device_runtime.stats import paired_ratio
+from fedgate.device_runtime.formats.bundle import Bundle, listing
+from fedgate.device_runtime.formats.macs import mask_width
+from fedgate.device_runtime.formats.manifest import Program
+from fedgate.device_runtime.formats.ports import Port
 from fedgate.export.lowering import LOWERINGS, lower
 
 REPOSITORY = Path(__file__).resolve().parents[1]

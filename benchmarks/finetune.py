@@ -17,22 +17,22 @@ import torch
 from result_file import json_option, write_result
 from rich.console import Console
 
+from fedgate.device_runtime.board.machine import cpu_name
 from fedgate.device_runtime.engines import available
-from fedgate.device_runtime.machine import cpu_name
 from fedgate.device_runtime.tables import console, table
 from fedgate.device_runtime.tuning.examples import write_samples
+from fedgate.device_runtime.tuning.finetune import finetune
 from fedgate.device_runtime.tuning.model import TunedModel, model_role, tuned_trunks
 from fedgate.device_runtime.tuning.personal import load_personal
 from fedgate.device_runtime.tuning.plan import TailPlan
-from fedgate.device_runtime.tuning.session import finetune
-from fedgate.export.session import export_run
-from fedgate.train.augment import normalise
-from fedgate.train.data import load_data
+from fedgate.export.pipeline import export_run
+from fedgate.train.commands import run_training
+from fedgate.train.data.augment import normalise
+from fedgate.train.data.load import load_data
 from fedgate.train.ingredients import make_network
-from fedgate.train.network import load_tensors
-from fedgate.train.run_directory import RunDirectory
-from fedgate.train.session import run_training
-from fedgate.train.tails import freeze, trunk
+from fedgate.train.network.build import load_tensors
+from fedgate.train.network.tails import freeze, trunk
+from fedgate.train.server.run_directory import RunDirectory
 
 PARTS = ("head", "last-stage")
 BATCH = 16

@@ -160,10 +160,10 @@ def measure_link(nodes, rounds, epochs, rate, delay, loss, trained):
 
 def measure_many(nodes, rounds):
     """Nodes as threads that train one at a time, since what they measure is Flower."""
-    from fedgate.train.flower.fleet import Fleet
-    from fedgate.train.flower.keys import private_key
-    from fedgate.train.flower.torch_learner import TorchLearner
-    from fedgate.train.flower.worker import Worker
+    from fedgate.train.engines.flower.fleet import Fleet
+    from fedgate.train.engines.flower.keys import private_key
+    from fedgate.train.engines.flower.torch_learner import TorchLearner
+    from fedgate.train.engines.flower.worker import Worker
 
     turn, words = threading.Lock(), [*TRAINING, "--clients", str(nodes), "--rounds", str(rounds)]
     with tempfile.TemporaryDirectory() as folder, Processes(folder, nodes) as federation:

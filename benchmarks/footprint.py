@@ -30,14 +30,14 @@ from PIL import Image
 from result_file import json_option, write_result
 from rich.console import Console
 
-from fedgate.device_runtime.bundle import Bundle
 from fedgate.device_runtime.errors import FedgateError
+from fedgate.device_runtime.formats.bundle import Bundle
 from fedgate.device_runtime.targets.emulated import kernel
 from fedgate.device_runtime.targets.emulated.emulator import Emulator, last_line, own_package
 from fedgate.device_runtime.targets.emulated.root import open_emulator
-from fedgate.export.session import build_bundle, pack_salience
-from fedgate.train.network import build_network
-from fedgate.train.salience import SalienceCollector
+from fedgate.export.pipeline import build_bundle, pack_salience
+from fedgate.train.network.build import build_network
+from fedgate.train.network.salience import SalienceCollector
 
 STAGES = ("fedgate", "device_runtime", "train", "export")  # all that a wheel of fedgate holds
 SHAPE, DENSITY, CLASSES = (3, 32, 32), 0.5, 10
@@ -45,8 +45,8 @@ SHAPE, DENSITY, CLASSES = (3, 32, 32), 0.5, 10
 PROBE = """
 import contextlib, io, json, re, sys
 from pathlib import Path
-from fedgate.device_runtime import load_probe
-from fedgate.device_runtime.machine import peak_rss_mb
+from fedgate.device_runtime.bench import load_probe
+from fedgate.device_runtime.board.machine import peak_rss_mb
 def run(kind, *words):
     if kind == "program":
         return load_probe.main(words[0], words[1], 0, 1)

@@ -10,9 +10,9 @@ from common import REPOSITORY
 from result_file import json_option
 
 from fedgate.device_runtime.errors import FedgateError
+from fedgate.train.commands import run_training
 from fedgate.train.config import TrainConfig
-from fedgate.train.run_directory import RunDirectory
-from fedgate.train.session import run_training
+from fedgate.train.server.run_directory import RunDirectory
 
 RUNS = REPOSITORY / "build" / "runs"
 

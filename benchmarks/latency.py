@@ -21,9 +21,9 @@ threads, in another process and at another time. Look at it beside the first: Ex
 XNNPACK whose kernel for AVX2 spills an accumulator to the stack, so without AVX-512 its dense program takes 2.5 times
 as long as LiteRT's, and a ratio to that alone would flatter.
 
-executed_macs counts convolutions, linear layers and gates as `fedgate.device_runtime.macs` does: of `skip` what its
-kernel counted, and stock layers in full (also a linear one behind a gate, of which asked_macs counts the open channels
-alone). The 1x1 scatters of `static` are not among them.
+executed_macs counts convolutions, linear layers and gates as `fedgate.device_runtime.formats.macs` does: of `skip` what
+its kernel counted, and stock layers in full (also a linear one behind a gate, of which asked_macs counts the open
+channels alone). The 1x1 scatters of `static` are not among them.
 
     python benchmarks/latency.py --data PATH/TO/cifar10 --json latency.json --plot latency.png
 """
@@ -38,11 +38,11 @@ from latency_table import plot, show
 from result_file import json_option, write_result
 from rich.console import Console
 
-from fedgate.device_runtime.bench import noise
+from fedgate.device_runtime.bench.latency import noise
 from fedgate.device_runtime.errors import FedgateError
+from fedgate.device_runtime.formats.manifest import ENGINES
 from fedgate.device_runtime.kernels.build import KINDS, ensure, find
 from fedgate.device_runtime.kernels.library import KernelLibrary
-from fedgate.device_runtime.manifest import ENGINES
 from fedgate.device_runtime.tables import console
 
 RUNTIMES = ("executorch", "litert")

@@ -13,17 +13,17 @@ from common import REPOSITORY, keep, lowered_digest, program_entry
 from int8 import lower_int8
 from torch import nn
 
-from fedgate.device_runtime import macs
+from fedgate.device_runtime.engines.program_macs import kernel_macs, stock_macs
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.manifest import Program
-from fedgate.device_runtime.program_macs import kernel_macs, stock_macs
+from fedgate.device_runtime.formats import macs
+from fedgate.device_runtime.formats.manifest import Program
 from fedgate.device_runtime.verify import relative_error
 from fedgate.export.check import Comparison, compare_gated, compare_plain, mismatch
 from fedgate.export.eval_networks import dense_network, masked_network, static_network
 from fedgate.export.lowering import LOWERINGS, lower
 from fedgate.export.reference import EagerReference, fixed_masks
 from fedgate.export.skip import kernel_layers, skip_network
-from fedgate.train.network import GatedNetwork, build_network
+from fedgate.train.network.build import GatedNetwork, build_network
 
 ROLES = ("dense", "masked", "static", "slim", "skip", "dense-int8")
 DIAL = (0.25, 0.4, 0.5, 0.61, 0.75, 1.0)  # levels of ResNet-32's skip program: latency as a function of density

@@ -21,11 +21,11 @@ from common import machine
 from result_file import json_option, write_result
 from torch import nn
 
+from fedgate.device_runtime.bench.stats import paired_ratio
 from fedgate.device_runtime.engines import import_runtime
+from fedgate.device_runtime.formats.macs import kept
 from fedgate.device_runtime.kernels.build import ensure, find
 from fedgate.device_runtime.kernels.library import KernelLibrary
-from fedgate.device_runtime.macs import kept
-from fedgate.device_runtime.stats import paired_ratio
 from fedgate.export.lowering import quiet
 
 # (C_in, C_out, side of the input, kernel, stride)

@@ -15,15 +15,15 @@ import torch
 import torch.nn.functional as F
 from result_file import json_option, write_result
 
-from fedgate.device_runtime.machine import cpu_name
-from fedgate.train.augment import normalise
-from fedgate.train.client import LocalPlan, batches, resolve_precision
-from fedgate.train.data import load_data
-from fedgate.train.downloads import Broadcast
-from fedgate.train.local_engine import Trainer
-from fedgate.train.network import build_network, load_tensors, network_tensors
+from fedgate.device_runtime.board.machine import cpu_name
+from fedgate.train.data.augment import normalise
+from fedgate.train.data.load import load_data
+from fedgate.train.engines.loop import Trainer
+from fedgate.train.local.client import LocalPlan, batches, resolve_precision
+from fedgate.train.network.build import build_network, load_tensors, network_tensors
+from fedgate.train.network.channels import update_spec
+from fedgate.train.server.downloads import Broadcast
 from fedgate.train.strategies import ServerState
-from fedgate.train.wire import update_spec
 
 
 def bare_loop(network, x, y, plan):

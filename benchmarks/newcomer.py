@@ -24,7 +24,7 @@ from PIL import Image
 from result_file import json_option, write_result
 
 from fedgate.device_runtime.tables import console, table
-from fedgate.train.data import load_data
+from fedgate.train.data.load import load_data
 
 ROOT = Path(__file__).parents[1]
 

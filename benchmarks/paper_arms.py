@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from communication import ARMS
 
-from fedgate.device_runtime import macs
-from fedgate.train.network import build_network
+from fedgate.device_runtime.formats import macs
+from fedgate.train.network.build import build_network
 
 PARTS = {
     "a": "over-fitting: the gap between training and test images, by client",

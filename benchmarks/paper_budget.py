@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from fedgate.train.client import LocalPlan, resolve_precision, train_locally
-from fedgate.train.evaluation import CHUNK, evaluate
 from fedgate.train.ingredients import resolve_device
-from fedgate.train.network import build_network
+from fedgate.train.local.client import LocalPlan, resolve_precision, train_locally
+from fedgate.train.local.evaluation import CHUNK, evaluate
+from fedgate.train.network.build import build_network
 
 EPOCHS = 10  # at least, over as many images as there is time for
 MOST_ROUNDS = 100  # the paper's, once all images are used

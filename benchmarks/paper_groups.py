@@ -10,7 +10,7 @@ from paper_arms import KINDS, Arm, central_arms, federated_arms
 from paper_budget import LARGE_FROM, Size, fit, measured_speeds, part_seconds
 
 from fedgate.train.config.presets import PRESETS
-from fedgate.train.data import load_data
+from fedgate.train.data.load import load_data
 
 SMALL = 16  # pixels; images are not made smaller
 EACH = {"partition": "dirichlet:0.5", "local_epochs": 1}  # of a federation, without a preset

@@ -7,10 +7,10 @@ from latency_programs import Subject, choosing, lower_all, plain, static
 from paper_answers import front, over_seeds
 from rich.console import Console
 
-from fedgate.device_runtime import macs
-from fedgate.device_runtime.manifest import ENGINES
+from fedgate.device_runtime.formats import macs
+from fedgate.device_runtime.formats.manifest import ENGINES
+from fedgate.export.pipeline import load_network, test_images
 from fedgate.export.reference import EagerReference, kept_by_record
-from fedgate.export.session import load_network, test_images
 from fedgate.export.skip import skip_network
 from fedgate.train.ingredients import run_data
 

@@ -8,12 +8,12 @@ import numpy as np
 from kept_runs import place, train
 from personal import force
 
-from fedgate.device_runtime import macs
+from fedgate.device_runtime.formats import macs
+from fedgate.export.pipeline import load_network
 from fedgate.export.reference import fixed_masks, kept_by_record
-from fedgate.export.session import load_network
 from fedgate.train.ingredients import run_data
 from fedgate.train.report.measure import by_class, sum_of
-from fedgate.train.results import evaluate_run
+from fedgate.train.report.results import evaluate_run
 
 
 @dataclass(frozen=True)

@@ -20,18 +20,18 @@ import numpy as np
 import torch
 from result_file import json_option, write_result
 
-from fedgate.device_runtime.machine import cpu_name
+from fedgate.device_runtime.board.machine import cpu_name
 from fedgate.device_runtime.tables import console, table
 from fedgate.export.reference import kept_by_record
-from fedgate.train.client import LocalPlan, client_seed, resolve_precision, train_locally
 from fedgate.train.config.resolve import resolve
-from fedgate.train.data import load_data
-from fedgate.train.evaluation import evaluate
-from fedgate.train.network import build_network, load_tensors, network_tensors
-from fedgate.train.partition import class_table, partition
-from fedgate.train.personal import own_test_images, worst_decile
-from fedgate.train.salience import observe
-from fedgate.train.schedule import densities_at, learning_rate_at
+from fedgate.train.data.load import load_data
+from fedgate.train.data.partition import class_table, partition
+from fedgate.train.local.client import LocalPlan, client_seed, resolve_precision, train_locally
+from fedgate.train.local.evaluation import evaluate
+from fedgate.train.network.build import build_network, load_tensors, network_tensors
+from fedgate.train.network.salience import observe
+from fedgate.train.report.personal import own_test_images, worst_decile
+from fedgate.train.server.schedule import densities_at, learning_rate_at
 
 DEFAULTS = resolve()
 

@@ -20,7 +20,7 @@ from result_file import json_option, write_result
 
 from fedgate.device_runtime.pictures.decode import open_picture
 from fedgate.device_runtime.pictures.fit import to_pixels
-from fedgate.train.data import load_data
+from fedgate.train.data.load import load_data
 
 WHITE = (255, 255, 255)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from fedgate.device_runtime.machine import machine_info
+from fedgate.device_runtime.board.machine import machine_info
 
 RESULTS = Path(__file__).with_name("results")
 PACKAGES = ("torch", "executorch", "ai-edge-litert", "tflite-runtime", "onnxruntime", "flwr", "numpy")

@@ -26,17 +26,17 @@ import simulation_workload
 import torch
 from result_file import json_option, write_result
 
+from fedgate.device_runtime.bench.stats import median_interval, paired_ratio
+from fedgate.device_runtime.board.machine import OtherLoad, cpu_name
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.machine import OtherLoad, cpu_name
-from fedgate.device_runtime.stats import median_interval, paired_ratio
-from fedgate.device_runtime.update import decode_update
-from fedgate.train.client import resolve_precision
+from fedgate.device_runtime.formats.update import decode_update
 from fedgate.train.config.resolve import resolve
-from fedgate.train.downloads import Broadcast, note_changes
-from fedgate.train.local_engine import LocalEngine
-from fedgate.train.network import network_tensors
+from fedgate.train.engines.loop import LoopEngine
+from fedgate.train.local.client import resolve_precision
+from fedgate.train.network.build import network_tensors
+from fedgate.train.network.channels import update_spec
+from fedgate.train.server.downloads import Broadcast, note_changes
 from fedgate.train.strategies import initial_state, round_step, strategy_of
-from fedgate.train.wire import update_spec
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLOWER = "flwr[simulation]>=1.41,<1.42"
@@ -52,7 +52,7 @@ class Local:
         self.spec = update_spec(self.network, "benchmark")
         self.strategy = strategy_of(resolve(clients=workload.clients), self.network)
         self.state, self.clients = initial_state(network_tensors(self.network), self.strategy), {}
-        self.engine = LocalEngine(workload.network, data, parts, workload.precision, cores)
+        self.engine = LoopEngine(workload.network, data, parts, workload.precision, cores)
 
     def round(self, turn):
         """Train every client and aggregate; returns seconds."""

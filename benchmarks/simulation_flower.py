@@ -26,8 +26,8 @@ from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
 
-from fedgate.train.client import train_locally
-from fedgate.train.network import load_tensors
+from fedgate.train.local.client import train_locally
+from fedgate.train.network.build import load_tensors
 
 client_app = ClientApp()
 

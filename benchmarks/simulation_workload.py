@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedgate.train.client import LocalPlan, client_seed
-from fedgate.train.data import ImageData, load_data, mean_std
-from fedgate.train.network import build_network
-from fedgate.train.partition import partition
+from fedgate.train.data.load import ImageData, load_data, mean_std
+from fedgate.train.data.partition import partition
+from fedgate.train.local.client import LocalPlan, client_seed
+from fedgate.train.network.build import build_network
 
 
 @dataclass(frozen=True)

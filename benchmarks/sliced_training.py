@@ -18,13 +18,13 @@ import torch
 from result_file import json_option, write_result
 from torch.nn import functional as F
 
-from fedgate.device_runtime import macs
-from fedgate.train.augment import normalise
-from fedgate.train.client import LocalPlan, train_locally
-from fedgate.train.data import load_data
+from fedgate.device_runtime.formats import macs
+from fedgate.train.data.augment import normalise
+from fedgate.train.data.load import load_data
 from fedgate.train.ingredients import make_network, prepare
-from fedgate.train.network import build_network, load_tensors, network_tensors
-from fedgate.train.run_directory import RunDirectory
+from fedgate.train.local.client import LocalPlan, train_locally
+from fedgate.train.network.build import build_network, load_tensors, network_tensors
+from fedgate.train.server.run_directory import RunDirectory
 
 PLAN = LocalPlan(
     densities=(0.5,),

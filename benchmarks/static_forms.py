@@ -23,7 +23,7 @@ from torch import nn
 from fedgate.export.eval_networks import dense_network, static_network
 from fedgate.export.fold import plain_conv
 from fedgate.export.modules import Scatter
-from fedgate.train.network import build_network
+from fedgate.train.network.build import build_network
 
 
 class Gathered(nn.Module):

@@ -20,17 +20,17 @@ import torch.nn.functional as F
 from calibrate import calibrated, synthetic_images
 from result_file import json_option, write_result
 
-from fedgate.device_runtime.bundle import Bundle, listing
 from fedgate.device_runtime.engines import load_program
-from fedgate.device_runtime.manifest import parse_manifest, render_manifest
-from fedgate.device_runtime.tail import Tail
+from fedgate.device_runtime.formats.bundle import Bundle, listing
+from fedgate.device_runtime.formats.manifest import parse_manifest, render_manifest
+from fedgate.device_runtime.formats.tail import Tail
 from fedgate.export.check_training import OPTIONS, batch_of, start
 from fedgate.export.cut import cut_network, tail_nodes, trunk_network
 from fedgate.export.tail_programs import TailPrograms
 from fedgate.export.trainable import TRAINING_ENGINES, Trainable, train_plan
-from fedgate.train.augment import normalise
-from fedgate.train.network import build_network
-from fedgate.train.tails import freeze, trunk
+from fedgate.train.data.augment import normalise
+from fedgate.train.network.build import build_network
+from fedgate.train.network.tails import freeze, trunk
 
 SHAPE, STATISTICS = (3, 32, 32), ((0.5,) * 3, (0.25,) * 3)
 NOTHING = {"sha256": "0" * 64, "bytes": 0}

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from result_file import json_option, write_result
 
-from fedgate.device_runtime.codec import CODECS
-from fedgate.device_runtime.tensors import tensors_hash
-from fedgate.device_runtime.update import Update, decode_update, encode_update
-from fedgate.train.network import build_network, network_tensors
-from fedgate.train.wire import kept_share, update_spec
+from fedgate.device_runtime.formats.codec import CODECS
+from fedgate.device_runtime.formats.tensors import tensors_hash
+from fedgate.device_runtime.formats.update import Update, decode_update, encode_update
+from fedgate.train.network.build import build_network, network_tensors
+from fedgate.train.network.channels import kept_share, update_spec
 
 SAMPLES = 5000  # of a client; what a count of openings takes depends on it
 

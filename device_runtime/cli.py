@@ -27,7 +27,7 @@ def inspect(bundle, as_json):
     Example:
       fedgate inspect digits.fedgate
     """
-    from .bundle import load_bundle
+    from .formats.bundle import load_bundle
     from .summary import summarise
 
     summary = summarise(load_bundle(bundle))
@@ -51,8 +51,8 @@ def verify(bundle, engine, personal, target, python, as_json):
     Example:
       fedgate verify digits.fedgate --engine litert
     """
-    from .bundle import load_bundle
     from .errors import FedgateError
+    from .formats.bundle import load_bundle
     from .targets import elsewhere
     from .tuning.verify import verify_personal
     from .verify import verify as verify_bundle
@@ -95,8 +95,8 @@ def predict(bundle, images, engine, role, level, density, personal, as_json):
       fedgate predict digits.fedgate three.png --density 0.5
       fedgate predict digits.fedgate photos --json
     """
-    from .bundle import load_bundle
     from .errors import FedgateError
+    from .formats.bundle import load_bundle
     from .predict import more_than_one
     from .predict import predict as predict_images
 
@@ -142,8 +142,8 @@ def bench(bundle, engine, role, level, density, threads, seconds, rounds, cpus, 
       fedgate bench digits.fedgate --target ssh:pi@raspberrypi --python venv/bin/python
       fedgate bench digits.fedgate --target emulated:cortex-a72
     """
-    from .bench import bench as bench_bundle
-    from .bundle import load_bundle
+    from .bench.latency import bench as bench_bundle
+    from .formats.bundle import load_bundle
     from .targets import elsewhere
 
     there = elsewhere()

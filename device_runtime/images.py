@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import FedgateError
-from .manifest import Manifest
+from .formats.manifest import Manifest
 from .pictures.decode import open_picture
 from .pictures.fit import to_pixels
 

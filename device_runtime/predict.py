@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from . import macs
-from .bundle import Bundle
+from .engines.guard import check
+from .engines.program_macs import asked_macs, executed_macs
+from .engines.select import best, choose_level, matching, runnable
 from .errors import FedgateError
-from .guard import check
+from .formats import macs
+from .formats.bundle import Bundle
+from .formats.manifest import Manifest, Program
 from .images import load_image
-from .manifest import Manifest, Program
 from .pictures.folders import pictures_below
-from .program_macs import asked_macs, executed_macs
-from .select import best, choose_level, matching, runnable
 from .tuning.model import model_role, open_model, tuned_level, tuned_trunks
 from .tuning.personal import load_personal
 

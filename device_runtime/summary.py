@@ -2,8 +2,8 @@
 
 from dataclasses import asdict
 
-from . import macs
-from .bundle import Bundle
+from .formats import macs
+from .formats.bundle import Bundle
 
 
 def summarise(bundle: Bundle) -> dict:

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .bundle import Bundle
 from .engines import load_program, why_not
+from .engines.guard import failures
+from .engines.select import matching
 from .errors import FedgateError
-from .guard import failures
-from .macs import Layer, gated, kept, mask_slices
-from .manifest import Program
-from .ports import INFERENCE_ROLES
-from .records import Reference
-from .select import matching
+from .formats.bundle import Bundle
+from .formats.macs import Layer, gated, kept, mask_slices
+from .formats.manifest import Program
+from .formats.ports import INFERENCE_ROLES
+from .formats.records import Reference
 
 TOLERANCE = 1e-4
 MOST_CLOSE_CALLS = 0.001

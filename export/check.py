@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.macs import gated, kept, mask_slices
+from fedgate.device_runtime.formats.macs import gated, kept, mask_slices
 from fedgate.device_runtime.verify import MOST_CLOSE_CALLS, TOLERANCE, compare_masks, relative_error
 
 

@@ -15,12 +15,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from fedgate.device_runtime.macs import mask_width
-from fedgate.device_runtime.ports import HYPERPARAMETERS, MOMENTUM, TRUNK_OPEN
+from fedgate.device_runtime.formats.macs import mask_width
+from fedgate.device_runtime.formats.ports import HYPERPARAMETERS, MOMENTUM, TRUNK_OPEN
 from fedgate.device_runtime.verify import TOLERANCE, relative_error
-from fedgate.train.augment import normalise
-from fedgate.train.client import LocalPlan, LocalSteps
-from fedgate.train.network import load_tensors, network_tensors
+from fedgate.train.data.augment import normalise
+from fedgate.train.local.client import LocalPlan, LocalSteps
+from fedgate.train.network.build import load_tensors, network_tensors
 
 from .check import Comparison, count_close_calls, mismatch, not_compared
 from .train_step import trained_parameters

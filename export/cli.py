@@ -58,7 +58,7 @@ def export(run, to, out, dense_run, client, calibrate, trainable, batch_size, da
     from fedgate.device_runtime.tables import console
     from fedgate.device_runtime.text import say
 
-    from .session import export_run
+    from .pipeline import export_run
 
     if batch_size is not None and trainable is None:
         raise click.UsageError("--batch-size is of --trainable head or last-stage")

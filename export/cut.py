@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from torch import fx
 
 from fedgate.device_runtime.errors import UsageError
-from fedgate.train.network import GatedNetwork, output_shapes
-from fedgate.train.operations import LAYERS, Kind, kind_of
-from fedgate.train.tails import trunk
+from fedgate.train.network.build import GatedNetwork, output_shapes
+from fedgate.train.network.operations import LAYERS, Kind, kind_of
+from fedgate.train.network.tails import trunk
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedgate.train.graph import closers
-from fedgate.train.network import output_shapes
-from fedgate.train.operations import LAYERS, Kind, kind_of, module_of
+from fedgate.train.network.build import output_shapes
+from fedgate.train.network.graph import closers
+from fedgate.train.network.operations import LAYERS, Kind, kind_of, module_of
 
 from .fold import copy_body, folded_conv
 from .modules import Levels, LevelUnit, MaskedUnit, Scatter, StaticUnit

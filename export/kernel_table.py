@@ -5,7 +5,7 @@ large maps, and from much more on maps of a few pixels, where it waits for weigh
 which it is the faster one were measured with benchmarks/layers.py, one thread, AVX2 against LiteRT's XNNPACK.
 """
 
-from fedgate.device_runtime.macs import kept
+from fedgate.device_runtime.formats.macs import kept
 
 # kernel side -> (least side of the output, the share of MACs at which both take the same time), large maps first
 BREAK_EVEN = {

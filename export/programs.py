@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fedgate.device_runtime.macs import mask_width
+from fedgate.device_runtime.formats.macs import mask_width
 
 from .eval_networks import dense_network, masked_network, static_network
 from .lowering import LOWERINGS

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import torch
 
-from fedgate.device_runtime.macs import mask_slices
+from fedgate.device_runtime.formats.macs import mask_slices
 
 
 class EagerReference:

@@ -11,9 +11,9 @@ import operator
 import torch
 from torch import nn
 
-from fedgate.train.graph import closers
-from fedgate.train.network import output_shapes
-from fedgate.train.operations import Geometry, Kind, arguments, geometry_of, kind_of, operands, overwrites
+from fedgate.train.network.build import output_shapes
+from fedgate.train.network.graph import closers
+from fedgate.train.network.operations import Geometry, Kind, arguments, geometry_of, kind_of, operands, overwrites
 
 from .eval_networks import finish, put_level, put_stock_unit, unit_nodes
 from .fold import copy_body, scale_and_shift

@@ -1,8 +1,8 @@
 """Whose masks static programs have: those that all clients opened most, one client, or the images of a folder."""
 
 from fedgate.device_runtime.errors import FedgateError, UsageError
-from fedgate.train.salience import observe
-from fedgate.train.unlabelled import load_unlabelled
+from fedgate.train.data.unlabelled import load_unlabelled
+from fedgate.train.network.salience import observe
 
 from .reference import kept_by_record
 

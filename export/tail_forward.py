@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import fx
 
 from fedgate.device_runtime.errors import UsageError
-from fedgate.train.network import GatedNetwork
-from fedgate.train.operations import DROPOUTS, Kind, geometry_of, kind_of, label, module_of
-from fedgate.train.walk import plainly
+from fedgate.train.network.build import GatedNetwork
+from fedgate.train.network.operations import DROPOUTS, Kind, geometry_of, kind_of, label, module_of
+from fedgate.train.network.walk import plainly
 
 from .cut import Cut, tail_nodes
 from .matmul_conv import matmul_conv

@@ -7,10 +7,10 @@ import functools
 import numpy as np
 
 from fedgate.device_runtime.engines import load_program
-from fedgate.device_runtime.manifest import TAIL_FILE
-from fedgate.device_runtime.ports import TAIL_ROLES
-from fedgate.device_runtime.records import LABELLED
-from fedgate.device_runtime.tail import pack_tail
+from fedgate.device_runtime.formats.manifest import TAIL_FILE
+from fedgate.device_runtime.formats.ports import TAIL_ROLES
+from fedgate.device_runtime.formats.records import LABELLED
+from fedgate.device_runtime.formats.tail import pack_tail
 
 from .check_tail import compare_inference
 from .check_training import compare_training

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from fedgate.device_runtime.ports import MOMENTUM, TRUNK_OPEN
-from fedgate.train.adaptive import mask_form
-from fedgate.train.gates import FBS_PENALTY
-from fedgate.train.local_step import Rates, directions
-from fedgate.train.network import GatedNetwork, norm_levels, parameter_axes
+from fedgate.device_runtime.formats.ports import MOMENTUM, TRUNK_OPEN
+from fedgate.train.local.adaptive import mask_form
+from fedgate.train.local.step import Rates, directions
+from fedgate.train.network.build import GatedNetwork, norm_levels, parameter_axes
+from fedgate.train.network.gates import FBS_PENALTY
 
 from .cut import Cut
 from .plain_operators import PLAIN

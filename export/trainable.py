@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from torch import nn
 
 from fedgate.device_runtime.errors import UsageError
-from fedgate.device_runtime.macs import mask_width
-from fedgate.device_runtime.ports import HYPERPARAMETERS, MOMENTUM, TRUNK_OPEN, Port, TailInfo, masks
-from fedgate.device_runtime.tail import Tail
+from fedgate.device_runtime.formats.macs import mask_width
+from fedgate.device_runtime.formats.ports import HYPERPARAMETERS, MOMENTUM, TRUNK_OPEN, Port, TailInfo, masks
+from fedgate.device_runtime.formats.tail import Tail
 from fedgate.train.config.resolve import changed
-from fedgate.train.downloads import Broadcast
 from fedgate.train.ingredients import make_network
-from fedgate.train.network import GatedNetwork, load_tensors, network_tensors
-from fedgate.train.rounds import SERVER_STREAM
-from fedgate.train.wire import update_spec
+from fedgate.train.network.build import GatedNetwork, load_tensors, network_tensors
+from fedgate.train.network.channels import update_spec
+from fedgate.train.server.downloads import Broadcast
+from fedgate.train.server.rounds import SERVER_STREAM
 
 from .cut import Cut, cut_network, trunk_network
 from .eval_networks import dense_network, masked_network

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind, OutputSpec
 
-from fedgate.device_runtime.ports import Port
+from fedgate.device_runtime.formats.ports import Port
 
 from .lowering import quietly
 from .train_step import STEP, TrainStep, traced, trained_parameters

@@ -27,8 +27,8 @@ COMMANDS = {
     "finetune": ("fedgate.device_runtime.tuning.cli", "finetune", "Train a bundle's tail on this device's images."),
     "key": ("fedgate.train.senders_cli", "key", "Make a client's key, for updates that come as files."),
     "kernels": ("fedgate.device_runtime.kernels.cli", "kernels", "Build the channel-skipping kernel, or show it."),
-    "client": ("fedgate.train.flower.cli", "client", "Train as a client of a run on another machine."),
-    "flower": ("fedgate.train.flower.cli", "flower", "Keys and the SuperLink for clients on other machines."),
+    "client": ("fedgate.train.engines.flower.cli", "client", "Train as a client of a run on another machine."),
+    "flower": ("fedgate.train.engines.flower.cli", "flower", "Keys and the SuperLink for clients on other machines."),
 }
 
 

@@ -91,9 +91,9 @@ def run(arguments):
 
 def summary(gated, dense, bundle):
     """The closing table: accuracy, MACs and latency of every program, bytes of the two runs, where the files are."""
-    from fedgate.device_runtime.bench import bench
-    from fedgate.device_runtime.bundle import load_bundle
+    from fedgate.device_runtime.bench.latency import bench
     from fedgate.device_runtime.engines import load_program
+    from fedgate.device_runtime.formats.bundle import load_bundle
     from fedgate.device_runtime.tables import console, table
 
     loaded = load_bundle(bundle)
@@ -138,9 +138,9 @@ def summary(gated, dense, bundle):
 def test_set(run_path):
     """Test images of a run's data as its programs take them, each float32 (C, H, W) with its label: at most
     `MOST_TESTED`, taken at equal steps, since folders are read class by class; and how many there are in all."""
-    from fedgate.train.augment import normalise
+    from fedgate.train.data.augment import normalise
     from fedgate.train.ingredients import run_data
-    from fedgate.train.run_directory import RunDirectory
+    from fedgate.train.server.run_directory import RunDirectory
 
     data, _ = run_data(RunDirectory.open(run_path).info)
     count = len(data.test_labels)

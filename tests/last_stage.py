@@ -4,11 +4,11 @@ import numpy as np
 from PIL import Image
 
 from fedgate.device_runtime.tuning.examples import write_samples
+from fedgate.train.commands import run_training
 from fedgate.train.config.resolve import resolve
-from fedgate.train.engines import open_run
+from fedgate.train.engines.make import open_run
 from fedgate.train.ingredients import describe_run, prepare
-from fedgate.train.run_directory import RunDirectory
-from fedgate.train.session import run_training
+from fedgate.train.server.run_directory import RunDirectory
 
 
 def run_last_stage(top, options):

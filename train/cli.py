@@ -96,7 +96,7 @@ def train(
       density = [0.25, 0.5, 1.0]
       local-epochs = 5
     """
-    from .session import resolve_config, run_training
+    from .commands import resolve_config, run_training
 
     options = {name: value for name, value in options.items() if value is not None}
     if print_config:
@@ -104,7 +104,7 @@ def train(
     else:
         where = None
         if superlink or ca or insecure:
-            from .flower.cli import checked_superlink
+            from .engines.flower.cli import checked_superlink
 
             where = checked_superlink(superlink, ca, insecure, node_patience, node_timeout)
         run_training(out, resume, workers, quiet, options, where, until)

@@ -33,7 +33,7 @@ def evaluate(run, finetune_epochs, finetune_lr, data, workers, as_json):
     """
     from fedgate.device_runtime.tables import console
 
-    from .results import evaluate_run, evaluation_tables
+    from .report.results import evaluate_run, evaluation_tables
 
     if finetune_lr is not None and not finetune_epochs:
         raise click.UsageError("--finetune-lr goes with --finetune-epochs")

@@ -10,15 +10,15 @@ import torch
 
 from fedgate.device_runtime.errors import UsageError
 
-from .client import resolve_precision
 from .config import TrainConfig
 from .config.resolve import changed
-from .data import load_data
-from .network import build_network, load_tensors
-from .own_code import check_code
-from .partition import partition
-from .run_directory import RunDirectory, RunInfo
-from .tails import freeze, trunk
+from .data.load import load_data
+from .data.partition import partition
+from .local.client import resolve_precision
+from .network.build import build_network, load_tensors
+from .network.own_code import check_code
+from .network.tails import freeze, trunk
+from .server.run_directory import RunDirectory, RunInfo
 
 
 def resolve_device(name):

@@ -21,6 +21,6 @@ def key(run, client, out):
       fedgate key runs/tail --client 3 --out phone.key
       fedgate finetune tail.fedgate --data photos --key phone.key --out tuned
     """
-    from .senders import make_key
+    from .server.senders import make_key
 
     say(str(make_key(run, client, out)))

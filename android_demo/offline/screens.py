@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 from PIL import Image
 
-from fedgate.device_runtime.bundle import load_bundle
+from fedgate.device_runtime.formats.bundle import load_bundle
 
 from . import harness
 from .app import MAIN

@@ -5,10 +5,10 @@ import importlib.metadata
 import importlib.util
 from typing import NamedTuple
 
-from ..bundle import Bundle
 from ..errors import FedgateError, choose
+from ..formats.bundle import Bundle
+from ..formats.manifest import ENGINES, Program
 from ..kernels.build import find
-from ..manifest import ENGINES, Program
 from .program import LoadedProgram, quiet_loading
 
 __all__ = ["ENGINES", "LoadedProgram", "available", "import_runtime", "load_program", "why_not"]

@@ -5,11 +5,11 @@ import weakref
 
 import numpy as np
 
-from ..bundle import Bundle
 from ..errors import FedgateError
+from ..formats.bundle import Bundle
+from ..formats.manifest import Program
 from ..kernels.build import find
 from ..kernels.library import KernelLibrary
-from ..manifest import Program
 from .program import LoadedProgram, private_file
 
 _live = weakref.WeakSet()

@@ -1,10 +1,10 @@
 """LiteRT, also known as TensorFlow Lite: the `ai_edge_litert` package, or the older `tflite_runtime`."""
 
-from ..bundle import Bundle
 from ..errors import FedgateError
+from ..formats.bundle import Bundle
+from ..formats.manifest import Program
 from ..kernels.build import find
 from ..kernels.library import KernelLibrary
-from ..manifest import Program
 from .program import LoadedProgram, private_file, stock_threads
 
 

@@ -1,9 +1,9 @@
 """ONNX Runtime, CPU provider."""
 
-from ..bundle import Bundle
+from ..formats.bundle import Bundle
+from ..formats.manifest import Program
 from ..kernels.build import find
 from ..kernels.library import KernelLibrary
-from ..manifest import Program
 from .program import LoadedProgram, stock_threads
 
 

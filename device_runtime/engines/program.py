@@ -9,11 +9,11 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from .. import macs
-from ..bundle import Bundle
 from ..errors import FedgateError, UsageError
+from ..formats import macs
+from ..formats.bundle import Bundle
+from ..formats.manifest import Manifest, Program
 from ..kernels.library import KernelLibrary
-from ..manifest import Manifest, Program
 
 
 class LoadedProgram(ABC):

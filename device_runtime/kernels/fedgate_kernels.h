@@ -1,6 +1,6 @@
 /* The gated convolution as one call: plain C, no exceptions across it, no allocation after the first call of a shape.
  *
- * For each sample (notation of fedgate.train.gates):
+ * For each sample (notation of fedgate.train.network.gates):
  *
  *     s = mean_HW(|x|)                      of the input channels that are open
  *     g = relu(W s + b)

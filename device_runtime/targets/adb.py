@@ -28,10 +28,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..bundle import load_bundle
-from ..checks import Fields, canonical_json, parse_json
 from ..errors import FedgateError, UsageError
-from ..manifest import plain_name
+from ..formats.bundle import load_bundle
+from ..formats.checks import Fields, canonical_json, parse_json
+from ..formats.manifest import plain_name
 from ..storage import read_file, sha256_file, write_file
 from ..text import printable
 from .places import bundle_files, folder_files, here_for_there, refuse_taken

@@ -3,11 +3,11 @@
 import platform
 from pathlib import Path
 
-from ..bundle import Bundle
-from ..checks import parse_json
 from ..errors import FedgateError
+from ..formats.bundle import Bundle
+from ..formats.checks import parse_json
 from ..kernels.build import KINDS, build, cache_folder, ensure, find, why_not_buildable
-from .session import Session
+from .conversation import Session
 
 CROSS = {"aarch64": "aarch64-linux-gnu"}
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..bundle import Bundle
 from ..errors import FedgateError, UsageError
+from ..formats.bundle import Bundle
 
 
 def bundle_files(bundle: Bundle) -> dict[str, Path]:

@@ -3,16 +3,16 @@
 import hashlib
 from pathlib import Path
 
-from ..bundle import load_bundle
-from ..checks import canonical_json
 from ..errors import FedgateError
+from ..formats.bundle import load_bundle
+from ..formats.checks import canonical_json
 from ..text import say as say_line
+from .conversation import Facts, LostConnectionError, Session
 from .kernel import provide
 from .package import package_files
 from .places import bundle_files, folder_files, here_for_there, refuse_taken
 from .request import Request
 from .results import parse_result
-from .session import Facts, LostConnectionError, Session
 
 OLDEST_PYTHON = (3, 11)
 # how pip calls what device_runtime imports

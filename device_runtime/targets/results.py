@@ -2,8 +2,8 @@
 
 import signal
 
-from ..checks import parse_json
 from ..errors import FedgateError, UsageError
+from ..formats.checks import parse_json
 from ..text import printable
 
 # the lists that a command's document has

@@ -8,8 +8,8 @@ import shlex
 import shutil
 
 from ..errors import FedgateError, UsageError
+from .conversation import BOOTSTRAP, LostConnectionError, Session
 from .remote import RemoteTarget
-from .session import BOOTSTRAP, LostConnectionError, Session
 
 OPTIONS = {
     "BatchMode": "yes",  # nobody is there to type a password

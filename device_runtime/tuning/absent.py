@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..bundle import Bundle
+from ..formats.bundle import Bundle
+from ..formats.manifest import Manifest
 from ..images import normalise
-from ..manifest import Manifest
 from .evaluate import scores, tail_logits
 from .programs import TailPrograms, run_trunk
 

@@ -74,9 +74,9 @@ def finetune(bundle, data, out, engine, level, density, validation, patience, cl
 
 def whose(bundle, client, key):
     """(client, `ClientKey` or None) of --client and --key; the number goes to a target, too."""
-    from ..bundle import load_bundle
     from ..errors import UsageError
-    from ..signed import read_key
+    from ..formats.bundle import load_bundle
+    from ..formats.signed import read_key
 
     if key is None:
         return client or 0, None
@@ -106,10 +106,10 @@ def sign_there(result, out, client, key):
 
 def finetune_here(bundle, data, out, level, density, batch_size, options, device, quiet):
     """Fine-tune on this machine, with progress. options: other fields of a `TailPlan`."""
-    from ..bundle import load_bundle
-    from ..select import choose_level
+    from ..engines.select import choose_level
+    from ..formats.bundle import load_bundle
+    from .finetune import finetune as finetune_bundle
     from .plan import TailPlan
-    from .session import finetune as finetune_bundle
     from .show import RichWatcher
 
     loaded = load_bundle(bundle)

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
-from ..bundle import Bundle
-from ..checks import Fields
+from ..engines.select import choose_level
 from ..errors import FedgateError
-from ..ports import parameters
-from ..select import choose_level
-from ..tensors import unpack
-from ..update import MOST, apply_download
-from ..uploads import weights
+from ..formats.bundle import Bundle
+from ..formats.checks import Fields
+from ..formats.ports import parameters
+from ..formats.tensors import unpack
+from ..formats.update import MOST, apply_download
+from ..formats.uploads import weights
 from .examples import load_examples
 from .features import DONE
+from .finetune import tail_channels
 from .plan import TailPlan, plan_from_json
 from .programs import load_tail_programs
-from .session import tail_channels
 from .state import TailState, initial_state
 from .steps import TrainingSet, train
 from .trunk_pass import open_features, run_examples

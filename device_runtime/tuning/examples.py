@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import Fields
 from ..errors import FedgateError, UsageError, choose
+from ..formats.checks import Fields
+from ..formats.manifest import Manifest
+from ..formats.tensors import read_tensors, tensors_hash, write_tensors
 from ..images import load_pixels
-from ..manifest import Manifest
 from ..pictures.folders import scan
 from ..storage import sha256_file
-from ..tensors import read_tensors, tensors_hash, write_tensors
 from ..text import printable
 
 FORMAT, VERSION = "fedgate-samples", 1

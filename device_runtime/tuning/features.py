@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import canonical_json
 from ..errors import FedgateError
+from ..formats.checks import canonical_json
 from ..storage import write_file
 
 DONE, UNREADABLE = 1, 2

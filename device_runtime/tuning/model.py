@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from ..bundle import Bundle
 from ..engines import load_program
+from ..engines.guard import check
 from ..errors import FedgateError, UsageError
-from ..guard import check
-from ..manifest import Program
+from ..formats.bundle import Bundle
+from ..formats.manifest import Program
 from .personal import Personal
 from .programs import INFERENCE, run_trunk, tail_programs
 

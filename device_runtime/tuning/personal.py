@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..bundle import Bundle
-from ..checks import Fields
 from ..errors import FedgateError
-from ..tensors import read_tensors, write_tensors
-from ..update import MOST
+from ..formats.bundle import Bundle
+from ..formats.checks import Fields
+from ..formats.tensors import read_tensors, write_tensors
+from ..formats.update import MOST
 
 FORMAT, VERSION = "fedgate-personal", 1
 

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from ..checks import Fields
-from ..codec import CODECS
 from ..errors import UsageError, choose
-from ..manifest import Manifest
+from ..formats.checks import Fields
+from ..formats.codec import CODECS
+from ..formats.manifest import Manifest
 
 ALGORITHMS = ("fedavg", "fednova")  # those whose clients take plain steps
 

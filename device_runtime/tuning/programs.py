@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..bundle import Bundle
 from ..engines import LoadedProgram, load_program, why_not
+from ..engines.guard import check
+from ..engines.select import ENGINE_ORDER
 from ..errors import FedgateError, UsageError, choose
-from ..guard import check
-from ..manifest import ENGINES, Program
-from ..select import ENGINE_ORDER
+from ..formats.bundle import Bundle
+from ..formats.manifest import ENGINES, Program
 
 TRAINING = ("trunk", "tail", "train")
 INFERENCE = ("trunk", "tail")

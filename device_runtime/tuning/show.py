@@ -3,7 +3,7 @@
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..tables import console, table
-from .session import Watcher
+from .finetune import Watcher
 
 
 class RichWatcher(Watcher):

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..engines import LoadedProgram
 from ..errors import FedgateError, UsageError
-from ..ports import MOMENTUM, TRUNK_OPEN
+from ..formats.ports import MOMENTUM, TRUNK_OPEN
 from .features import Features
 from .plan import TailPlan
 from .programs import batch_size

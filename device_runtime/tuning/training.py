@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import canonical_json
 from ..errors import UsageError
-from ..tensors import read_tensors, write_tensors
+from ..formats.checks import canonical_json
+from ..formats.tensors import read_tensors, write_tensors
 from .absent import ReferenceSet
 from .evaluate import scores, tail_logits
 from .plan import TailPlan

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..bundle import Bundle
 from ..errors import FedgateError
+from ..formats.bundle import Bundle
+from ..formats.macs import mask_width
 from ..images import normalise
-from ..macs import mask_width
 from ..text import name_some
 from .examples import Examples
 from .features import DONE, UNREADABLE, Features

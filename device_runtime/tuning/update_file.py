@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..bundle import Bundle
-from ..macs import gated, mask_slices
-from ..records import Salience
-from ..tail import Tail
-from ..uploads import encode_upload
+from ..formats.bundle import Bundle
+from ..formats.macs import gated, mask_slices
+from ..formats.records import Salience
+from ..formats.tail import Tail
+from ..formats.uploads import encode_upload
 from .plan import TailPlan
 from .state import TailState
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..bundle import Bundle
+from ..formats.bundle import Bundle
 from ..verify import MOST_CLOSE_CALLS, TOLERANCE, program_row, relative_error, verify_program
 from .model import TunedModel, model_role, tuned_trunks
 from .personal import load_personal

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from last_stage import last_stage_config, run_last_stage, write_images
 
-from fedgate.device_runtime.bundle import Bundle, load_bundle
-from fedgate.device_runtime.signed import ClientKey, derive_key
-from fedgate.export import session
+from fedgate.device_runtime.formats.bundle import Bundle, load_bundle
+from fedgate.device_runtime.formats.signed import ClientKey, derive_key
+from fedgate.export import pipeline as session
 from fedgate.train.ingredients import prepare
-from fedgate.train.run_directory import RunDirectory
-from fedgate.train.senders import run_secret
+from fedgate.train.server.run_directory import RunDirectory
+from fedgate.train.server.senders import run_secret
 
 OPTIONS = {"clients": 3, "rounds": 1, "local_epochs": 1, "partition": "iid", "batch_size": 64, "density": (0.5, 1.0)}
 COUNT = 60  # images of the client: 4 batches of at most 16, and not all of them full

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fedgate.device_runtime.engines import load_program
-from fedgate.device_runtime.tensors import unpack
+from fedgate.device_runtime.formats.tensors import unpack
 
 MAIN = "org.fedgate.harness.Forward"
 

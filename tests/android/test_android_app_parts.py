@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fedgate.device_runtime.formats.manifest import render_manifest
 from fedgate.device_runtime.images import load_pixels
-from fedgate.device_runtime.manifest import render_manifest
 from fedgate.device_runtime.tuning.examples import load_examples
 
 PARTS = "org.fedgate.harness.AppParts"

@@ -11,10 +11,10 @@ import torch
 from ways import EVERY_WAY
 
 from fedgate.device_runtime.engines import load_program
-from fedgate.device_runtime.manifest import render_manifest
-from fedgate.device_runtime.program_macs import asked_macs, executed_macs, stock_macs
+from fedgate.device_runtime.engines.program_macs import asked_macs, executed_macs, stock_macs
+from fedgate.device_runtime.formats.manifest import render_manifest
+from fedgate.device_runtime.formats.tensors import read_tensors
 from fedgate.device_runtime.targets.results import check_result
-from fedgate.device_runtime.tensors import read_tensors
 
 ROLES = ("dense", "masked", "static")
 

@@ -10,13 +10,13 @@ import shutil
 import numpy as np
 import pytest
 
-from fedgate.device_runtime import macs
-from fedgate.device_runtime.bundle import load_bundle
-from fedgate.device_runtime.checks import canonical_json, parse_json
+from fedgate.device_runtime.bench.stats import median_interval
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.manifest import render_manifest
-from fedgate.device_runtime.stats import median_interval
-from fedgate.device_runtime.tensors import DTYPES, pack, read_tensors, tensors_hash
+from fedgate.device_runtime.formats import macs
+from fedgate.device_runtime.formats.bundle import load_bundle
+from fedgate.device_runtime.formats.checks import canonical_json, parse_json
+from fedgate.device_runtime.formats.manifest import render_manifest
+from fedgate.device_runtime.formats.tensors import DTYPES, pack, read_tensors, tensors_hash
 from fedgate.device_runtime.tuning.evaluate import held_out
 from fedgate.device_runtime.tuning.steps import batches
 

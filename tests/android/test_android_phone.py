@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fedgate.device_runtime.formats.update import decode_update
 from fedgate.device_runtime.tuning.personal import load_personal
-from fedgate.device_runtime.update import decode_update
 
 PHONE = Path(__file__).with_name("phone.py")
 

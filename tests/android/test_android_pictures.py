@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from ways import EVERY_WAY
 
-from fedgate.device_runtime.macs import Layer
-from fedgate.device_runtime.manifest import render_manifest
+from fedgate.device_runtime.formats.macs import Layer
+from fedgate.device_runtime.formats.manifest import render_manifest
 from fedgate.device_runtime.pictures.decode import open_picture
 from fedgate.device_runtime.pictures.fit import to_pixels
 

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from ways import EVERY_WAY
 
-from fedgate.device_runtime.bundle import load_bundle
-from fedgate.device_runtime.manifest import render_manifest
-from fedgate.device_runtime.records import LABELLED
-from fedgate.device_runtime.signed import unsigned
-from fedgate.device_runtime.tensors import pack, read_tensors, unpack
+from fedgate.device_runtime.formats.bundle import load_bundle
+from fedgate.device_runtime.formats.manifest import render_manifest
+from fedgate.device_runtime.formats.records import LABELLED
+from fedgate.device_runtime.formats.signed import unsigned
+from fedgate.device_runtime.formats.tensors import pack, read_tensors, unpack
+from fedgate.device_runtime.formats.update import decode_update
+from fedgate.device_runtime.tuning.finetune import Watcher, finetune
 from fedgate.device_runtime.tuning.model import TunedModel, tuned_trunks
 from fedgate.device_runtime.tuning.personal import load_personal
 from fedgate.device_runtime.tuning.plan import TailPlan
-from fedgate.device_runtime.tuning.session import Watcher, finetune
-from fedgate.device_runtime.update import decode_update
-from fedgate.train.engines import open_run
-from fedgate.train.run_directory import RunDirectory
+from fedgate.train.engines.make import open_run
+from fedgate.train.server.run_directory import RunDirectory
 
 EPOCHS, LR = 25, 0.02  # of 4 batches: 100 steps
 UPDATE = "update-client-7.safetensors"

@@ -3,7 +3,7 @@
 import numpy as np
 from adversaries import STRATEGIES, Adversary, length, scaled
 
-from fedgate.device_runtime.update import MOST, Update
+from fedgate.device_runtime.formats.update import MOST, Update
 
 NAMES = ("w.weight", "head.bias", "n.running_mean", "n.running_var")
 BASE = {name: np.zeros(2, np.float32) for name in NAMES}

@@ -9,9 +9,9 @@ import pytest
 import torch
 from emulation import emulated
 
-from fedgate.device_runtime import macs
+from fedgate.device_runtime.formats import macs
 from fedgate.device_runtime.targets.emulated.emulator import COUNTS
-from fedgate.train.network import build_network
+from fedgate.train.network.build import build_network
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedgate.device_runtime import macs
-from fedgate.train.network import build_network
+from fedgate.device_runtime.formats import macs
+from fedgate.train.network.build import build_network
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

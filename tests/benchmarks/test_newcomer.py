@@ -4,7 +4,7 @@ import sys
 
 import newcomer
 
-from fedgate.train.data import load_data
+from fedgate.train.data.load import load_data
 
 
 def test_pictures_are_read_by_class(tmp_path):

@@ -7,11 +7,11 @@ import personal
 import torch
 from click.testing import CliRunner
 
-from fedgate.device_runtime.macs import kept
+from fedgate.device_runtime.formats.macs import kept
 from fedgate.export.eval_networks import static_network
-from fedgate.train.augment import normalise
-from fedgate.train.data import load_data
-from fedgate.train.network import build_network
+from fedgate.train.data.augment import normalise
+from fedgate.train.data.load import load_data
+from fedgate.train.network.build import build_network
 
 
 def test_forced_masks_are_a_static_network_also_after_training():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tiny_bundle
 
-from fedgate.device_runtime.bundle import load_bundle
+from fedgate.device_runtime.formats.bundle import load_bundle
 
 
 @pytest.fixture(scope="session")

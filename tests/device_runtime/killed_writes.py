@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from fedgate.device_runtime.bundle import load_bundle, write_bundle
+from fedgate.device_runtime.formats.bundle import load_bundle, write_bundle
 from fedgate.device_runtime.storage import write_file
 
 STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "ctypes.dlsym"}  # the last before an exchange

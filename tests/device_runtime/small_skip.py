@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fedgate.export.skip import kernel_layers, skip_network
-from fedgate.train.network import gate_network
+from fedgate.train.network.build import gate_network
 
 SHAPE = (3, 8, 8)
 DENSITIES = (0.25, 0.5)

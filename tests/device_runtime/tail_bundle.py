@@ -3,9 +3,9 @@
 import numpy as np
 import tiny_bundle
 
-from fedgate.device_runtime.tail import Tail
-from fedgate.device_runtime.tensors import tensors_hash
-from fedgate.device_runtime.update import UpdateSpec
+from fedgate.device_runtime.formats.tail import Tail
+from fedgate.device_runtime.formats.tensors import tensors_hash
+from fedgate.device_runtime.formats.update import UpdateSpec
 
 BATCH = 4
 SHAPES = {

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from fedgate.device_runtime.bench import BURST, LEAST_ROUNDS, bench, interleave, noise
+from fedgate.device_runtime.bench.latency import BURST, LEAST_ROUNDS, bench, interleave, noise
+from fedgate.device_runtime.bench.stats import median_interval, paired_ratio
+from fedgate.device_runtime.board.machine import OtherLoad, machine_info, peak_rss_mb
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.errors import UsageError
-from fedgate.device_runtime.machine import OtherLoad, machine_info, peak_rss_mb
-from fedgate.device_runtime.stats import median_interval, paired_ratio
 
 
 def test_the_interval_covers_the_median_as_often_as_it_says():

@@ -10,18 +10,18 @@ import recorded_boards as boards
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedgate.device_runtime.bench import bench
+from fedgate.device_runtime.bench.latency import bench
+from fedgate.device_runtime.bench.sustained import cool_down, summarise
 from fedgate.device_runtime.board.cpus import Cluster, choose, clusters, pinned, spell
 from fedgate.device_runtime.board.doubts import emulated
 from fedgate.device_runtime.board.host import Host
+from fedgate.device_runtime.board.machine import cpu_name, machine_info
 from fedgate.device_runtime.board.power import pmic_watts, watts
 from fedgate.device_runtime.board.report import board_lines, sustained_lines
 from fedgate.device_runtime.board.state import state
 from fedgate.device_runtime.board.thermal import decode_throttled, hottest, limits, temperatures, throttling
 from fedgate.device_runtime.board.watch import Watch
 from fedgate.device_runtime.errors import UsageError
-from fedgate.device_runtime.machine import cpu_name, machine_info
-from fedgate.device_runtime.sustained import cool_down, summarise
 
 FINE = {"get_throttled": "throttled=0x0\n"}
 

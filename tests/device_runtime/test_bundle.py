@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tiny_bundle
 
-from fedgate.device_runtime.bundle import load_bundle, write_bundle
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.errors import FedgateError, UsageError
-from fedgate.device_runtime.records import LABELLED, REFERENCE_META, SALIENCE_META, load_reference
-from fedgate.device_runtime.tensors import pack, read_tensors
+from fedgate.device_runtime.formats.bundle import load_bundle, write_bundle
+from fedgate.device_runtime.formats.records import LABELLED, REFERENCE_META, SALIENCE_META, load_reference
+from fedgate.device_runtime.formats.tensors import pack, read_tensors
 
 
 def test_one_changed_byte_in_any_file_is_refused(copy):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fedgate.device_runtime.codec import CODECS, count, decode_slices, encode_slices, tensor_lengths
 from fedgate.device_runtime.errors import FedgateError
+from fedgate.device_runtime.formats.codec import CODECS, count, decode_slices, encode_slices, tensor_lengths
 
 RNG = np.random.default_rng(0)
 SHAPES = {"a": (3, 4, 2, 2), "b": (5,), "c.running_var": (4,), "d": (2, 0), "e": (0, 3), "f": (2, 6), "g": ()}

@@ -9,9 +9,9 @@ import torch
 from tiny_bundle import program
 
 from fedgate.device_runtime import engines
-from fedgate.device_runtime.bundle import load_bundle
 from fedgate.device_runtime.engines.program import stock_threads
 from fedgate.device_runtime.errors import FedgateError, UsageError
+from fedgate.device_runtime.formats.bundle import load_bundle
 
 INPUTS = np.random.default_rng(3).normal(size=(5, 1, 3, 8, 8)).astype(np.float32)
 

@@ -12,9 +12,9 @@ import damaged_programs
 import pytest
 from tiny_bundle import program
 
-from fedgate.device_runtime import guard
+from fedgate.device_runtime.engines import guard
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.manifest import ENGINES
+from fedgate.device_runtime.formats.manifest import ENGINES
 from fedgate.device_runtime.verify import verify
 
 CLI = "import sys\nfrom fedgate.cli import main\nmain(sys.argv[1:])"
@@ -104,8 +104,8 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np
 import damaged_programs
-from fedgate.device_runtime import guard_probe
-from fedgate.device_runtime.bundle import Bundle, load_bundle
+from fedgate.device_runtime.engines import guard_probe
+from fedgate.device_runtime.formats.bundle import Bundle, load_bundle
 from fedgate.device_runtime.engines import import_runtime
 from fedgate.device_runtime.verify import verify_program
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedgate.device_runtime import macs
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.macs import Layer
+from fedgate.device_runtime.formats import macs
+from fedgate.device_runtime.formats.macs import Layer
 
 CHAIN = (
     Layer("stem", "conv", 3, 4, (3, 3), (6, 5)),

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from json_values import HASHES, VALUES, paths, put
 
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.macs import Layer
-from fedgate.device_runtime.manifest import Manifest, parse_manifest, render_manifest
+from fedgate.device_runtime.formats.macs import Layer
+from fedgate.device_runtime.formats.manifest import Manifest, parse_manifest, render_manifest
 
 
 def valid() -> dict:

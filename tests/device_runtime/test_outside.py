@@ -7,10 +7,10 @@ from ai_edge_litert import schema_py_generated as schema
 from damaged_programs import edit_litert
 from onnx import TensorProto, helper, numpy_helper
 
-from fedgate.device_runtime import outside
 from fedgate.device_runtime.engines import import_runtime, load_program
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.outside import refuse_outside
+from fedgate.device_runtime.formats import outside
+from fedgate.device_runtime.formats.outside import refuse_outside
 
 VALUES = np.arange(4, dtype=np.float32)
 X, Y, Z = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xyz")

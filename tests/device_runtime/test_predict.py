@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fedgate.device_runtime import macs
 from fedgate.device_runtime.errors import FedgateError, UsageError
+from fedgate.device_runtime.formats import macs
 from fedgate.device_runtime.images import load_image
 from fedgate.device_runtime.predict import predict, softmax
 from fedgate.device_runtime.tables import strip

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.signed import TRAILER, derive_key, parse_key, read_key, signer, unsigned
+from fedgate.device_runtime.formats.signed import TRAILER, derive_key, parse_key, read_key, signer, unsigned
 
 SECRET = bytes(range(32))
 CLIENTS = st.integers(0, 2**31 - 1)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from fedgate.device_runtime.slices import mask, put, slice_shape, take
+from fedgate.device_runtime.formats.slices import mask, put, slice_shape, take
 
 SIZES = {"a": 4, "b": 3}
 KEPT = {"a": np.array([0, 3], np.uint16), "b": np.array([1], np.uint16)}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tiny_bundle
 
-from fedgate.device_runtime.bundle import load_bundle, write_bundle
+from fedgate.device_runtime.formats.bundle import load_bundle, write_bundle
 from fedgate.device_runtime.storage import scratch_folder, write_file
 
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from json_values import HASHES, VALUES, paths, put
 from mutate import mutations
 
-from fedgate.device_runtime import guard
-from fedgate.device_runtime.bundle import Bundle
+from fedgate.device_runtime.engines import guard
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.manifest import Manifest, parse_manifest, render_manifest
-from fedgate.device_runtime.ports import parameters
-from fedgate.device_runtime.tail import load_tail, pack_tail
-from fedgate.device_runtime.tensors import pack, unpack
+from fedgate.device_runtime.formats.bundle import Bundle
+from fedgate.device_runtime.formats.manifest import Manifest, parse_manifest, render_manifest
+from fedgate.device_runtime.formats.ports import parameters
+from fedgate.device_runtime.formats.tail import load_tail, pack_tail
+from fedgate.device_runtime.formats.tensors import pack, unpack
 
 
 def manifest():

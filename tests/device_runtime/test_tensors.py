@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mutate import mutations
 
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.tensors import DTYPES, KEY, pack, read_tensors, tensors_hash, unpack, write_tensors
+from fedgate.device_runtime.formats.tensors import DTYPES, KEY, pack, read_tensors, tensors_hash, unpack, write_tensors
 
 TENSORS = {"a/b": np.arange(6, dtype=np.float32).reshape(2, 3), "c": np.array([1, 2], np.uint16), "s": np.float64(3)}
 META = {"version": 1, "name": "é", "list": [1, 2.5, None]}

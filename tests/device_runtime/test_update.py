@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from mutate import mutations
 
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.slices import take
-from fedgate.device_runtime.tensors import pack, tensors_hash, unpack
-from fedgate.device_runtime.update import Update, UpdateSpec, decode_update, encode_update
+from fedgate.device_runtime.formats.slices import take
+from fedgate.device_runtime.formats.tensors import pack, tensors_hash, unpack
+from fedgate.device_runtime.formats.update import Update, UpdateSpec, decode_update, encode_update
 
 
 def linear(*shape):

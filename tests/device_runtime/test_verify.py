@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from fedgate.device_runtime.errors import UsageError
-from fedgate.device_runtime.macs import Layer
-from fedgate.device_runtime.records import REFERENCE_META
-from fedgate.device_runtime.tensors import pack, read_tensors
+from fedgate.device_runtime.formats.macs import Layer
+from fedgate.device_runtime.formats.records import REFERENCE_META
+from fedgate.device_runtime.formats.tensors import pack, read_tensors
 from fedgate.device_runtime.verify import compare_masks, relative_error, verify
 
 LAYERS = (

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedgate.device_runtime.bundle import Bundle, write_bundle
-from fedgate.device_runtime.macs import Layer, gated, kept
-from fedgate.device_runtime.records import REFERENCE_META, SALIENCE_META
-from fedgate.device_runtime.tensors import pack
+from fedgate.device_runtime.formats.bundle import Bundle, write_bundle
+from fedgate.device_runtime.formats.macs import Layer, gated, kept
+from fedgate.device_runtime.formats.records import REFERENCE_META, SALIENCE_META
+from fedgate.device_runtime.formats.tensors import pack
 
 DENSITIES = (0.25, 0.5)
 LABELS = ("ant", "bee", "cat", "dog", "eel")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fedgate.device_runtime.bundle import Bundle, listing
 from fedgate.device_runtime.engines import load_program
-from fedgate.device_runtime.manifest import Program, parse_manifest, render_manifest
+from fedgate.device_runtime.formats.bundle import Bundle, listing
+from fedgate.device_runtime.formats.manifest import Program, parse_manifest, render_manifest
 from fedgate.export.lowering import lower
 from fedgate.export.programs import entry
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fedgate.device_runtime.bundle import Bundle
 from fedgate.device_runtime.engines import load_program
-from fedgate.device_runtime.manifest import parse_manifest
+from fedgate.device_runtime.formats.bundle import Bundle
+from fedgate.device_runtime.formats.manifest import parse_manifest
 
 folder = Path(sys.argv[1])
 manifest = parse_manifest((folder / "manifest.json").read_bytes())

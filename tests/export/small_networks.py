@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 from trained import spread_gates
 
-from fedgate.train.network import gate_network
+from fedgate.train.network.build import gate_network
 
 SHAPE = (3, 8, 8)
 CLASSES = 5

@@ -7,22 +7,22 @@ import numpy as np
 import torch
 from lowered import NOTHING, bare_fields
 
-from fedgate.device_runtime.bundle import Bundle, listing
 from fedgate.device_runtime.engines import load_program
-from fedgate.device_runtime.manifest import parse_manifest, render_manifest
-from fedgate.device_runtime.ports import MOMENTUM, TRUNK_OPEN
-from fedgate.device_runtime.tail import Tail
+from fedgate.device_runtime.formats.bundle import Bundle, listing
+from fedgate.device_runtime.formats.manifest import parse_manifest, render_manifest
+from fedgate.device_runtime.formats.ports import MOMENTUM, TRUNK_OPEN
+from fedgate.device_runtime.formats.tail import Tail
 from fedgate.export.check_training import stepping
 from fedgate.export.cut import cut_network, trunk_network
 from fedgate.export.tail_programs import TailPrograms
 from fedgate.export.train_step import trained_parameters
 from fedgate.export.trainable import Trainable, train_plan
 from fedgate.export.training_module import training_module
-from fedgate.train import client
-from fedgate.train.adaptive import form_mask, mask_form
-from fedgate.train.client import LocalPlan
-from fedgate.train.network import network_tensors, norm_levels, parameter_axes
-from fedgate.train.tails import freeze, trunk
+from fedgate.train.local import client
+from fedgate.train.local.adaptive import form_mask, mask_form
+from fedgate.train.local.client import LocalPlan
+from fedgate.train.network.build import network_tensors, norm_levels, parameter_axes
+from fedgate.train.network.tails import freeze, trunk
 
 BATCH = 16
 CLOSE = 1e-5

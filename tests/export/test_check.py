@@ -11,7 +11,7 @@ from small_networks import exact_network, integer_images, random_images, small_n
 
 from fedgate.cli import main
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.export import session
+from fedgate.export import pipeline as session
 from fedgate.export.check import compare_gated, compare_plain, count_close_calls
 from fedgate.export.eval_networks import dense_network, masked_network, static_network
 from fedgate.export.modules import MaskedUnit

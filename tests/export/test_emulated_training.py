@@ -12,7 +12,7 @@ from trained import digits, image_size, trained
 
 from fedgate.device_runtime.targets.emulated.emulator import own_package
 from fedgate.device_runtime.targets.emulated.root import open_emulator
-from fedgate.train.network import network_tensors
+from fedgate.train.network.build import network_tensors
 
 # A state and what else each step takes -> the losses, what opened in the last five steps, and the last state.
 LOOP = """

@@ -9,7 +9,7 @@ from lowered import load, lowered
 from small_networks import NETWORKS, exact_network, integer_images, random_images, small_network
 from torch import nn
 
-from fedgate.device_runtime.macs import gated, kept, mask_slices
+from fedgate.device_runtime.formats.macs import gated, kept, mask_slices
 from fedgate.export.eval_networks import dense_network, masked_network, static_network
 from fedgate.export.modules import Scatter, StaticUnit
 from fedgate.export.programs import Plan

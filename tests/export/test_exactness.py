@@ -14,7 +14,7 @@ import pytest
 from lowered import load, load_elsewhere, lowered
 from trained import LEVELS, distinct_masks, inputs, subject
 
-from fedgate.device_runtime.macs import executed
+from fedgate.device_runtime.formats.macs import executed
 from fedgate.export.check import compare_gated, compare_plain
 from fedgate.export.eval_networks import dense_network, masked_network, static_network
 from fedgate.export.programs import SKIP_ENGINES, Plan

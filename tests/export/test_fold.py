@@ -6,7 +6,7 @@ from small_networks import NETWORKS, random_images, small_network
 from torch import nn
 
 from fedgate.export.fold import folded_conv, predictor_conv, scale_and_shift
-from fedgate.train.units import make_unit
+from fedgate.train.network.gated_conv import make_unit
 
 LEVELS = (0.3, 0.6, 1.0)
 

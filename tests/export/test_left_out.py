@@ -5,12 +5,12 @@ import json
 import pytest
 
 from fedgate.cli import main
-from fedgate.device_runtime.bundle import load_bundle
 from fedgate.device_runtime.errors import FedgateError
+from fedgate.device_runtime.formats.bundle import load_bundle
 from fedgate.device_runtime.verify import verify
 from fedgate.export.check import MismatchError
 from fedgate.export.left_out import LeftOut
-from fedgate.export.session import export_run
+from fedgate.export.pipeline import export_run
 
 NETWORK = """
 from torch import nn
@@ -53,7 +53,7 @@ def test_nothing_at_all_is_an_error(run, tmp_path, monkeypatch):
     def cannot(*arguments):
         raise RuntimeError("this converter\nhas failed")
 
-    monkeypatch.setattr("fedgate.export.session.lower", cannot)
+    monkeypatch.setattr("fedgate.export.pipeline.lower", cannot)
     with pytest.raises(FedgateError, match=r"no program could be made; .*: RuntimeError: this converter has failed"):
         export_run(run, tmp_path / "b.fedgate", ["onnx"])
     assert not (tmp_path / "b.fedgate").exists()

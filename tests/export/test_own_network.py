@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from fedgate.cli import cli, main
-from fedgate.device_runtime.bundle import load_bundle
+from fedgate.device_runtime.formats.bundle import load_bundle
 from fedgate.export.programs import SKIP_ENGINES
 
 OWN = """

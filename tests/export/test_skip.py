@@ -11,7 +11,7 @@ from fedgate.export.eval_networks import masked_network
 from fedgate.export.gated_conv2d import Options
 from fedgate.export.kernel_table import pays
 from fedgate.export.skip import SkipUnit, kernel_layers, skip_network
-from fedgate.train.network import build_network, gate_network
+from fedgate.train.network.build import build_network, gate_network
 
 
 def level_input(level):

@@ -16,10 +16,10 @@ from fedgate.export.eval_networks import dense_network, masked_network, static_n
 from fedgate.export.reference import EagerReference, fixed_masks
 from fedgate.export.skip import kernel_layers, skip_network
 from fedgate.export.trainable import train_plan
-from fedgate.train.client import LocalPlan, train_locally
-from fedgate.train.network import gate_network, network_tensors
-from fedgate.train.operations import MODULES, Kind, kind_of
-from fedgate.train.together import train_together
+from fedgate.train.local.client import LocalPlan, train_locally
+from fedgate.train.local.stack import train_together
+from fedgate.train.network.build import gate_network, network_tensors
+from fedgate.train.network.operations import MODULES, Kind, kind_of
 
 PLAN = LocalPlan((0.5,), epochs=1, batch_size=8, lr=0.05, seed=1, level=0)
 STATISTICS = ((0.5,) * 3, (0.25,) * 3)
@@ -158,7 +158,7 @@ def first_programs(flat):
 @pytest.fixture(autouse=True)
 def however_small(monkeypatch):
     """Layers leave channels out in networks as small as a test's, too."""
-    monkeypatch.setattr("fedgate.train.sliced.LEAST_SAVED", 0)
+    monkeypatch.setattr("fedgate.train.local.sliced.LEAST_SAVED", 0)
 
 
 def compare(chosen, flat):

@@ -11,21 +11,21 @@ from PIL import Image
 from rich.console import Console
 
 from fedgate.cli import main
-from fedgate.device_runtime.bundle import load_bundle, write_bundle
 from fedgate.device_runtime.engines import load_program
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.macs import kept, mask_slices
-from fedgate.device_runtime.tensors import read_tensors
+from fedgate.device_runtime.formats.bundle import load_bundle, write_bundle
+from fedgate.device_runtime.formats.macs import kept, mask_slices
+from fedgate.device_runtime.formats.tensors import read_tensors
 from fedgate.device_runtime.verify import verify
+from fedgate.export.pipeline import export_run, load_network
+from fedgate.export.pipeline import test_images as images_of
 from fedgate.export.reference import EagerReference
-from fedgate.export.session import export_run, load_network
-from fedgate.export.session import test_images as images_of
 from fedgate.export.static_masks import kept_by_level, mask_records
-from fedgate.train.augment import normalise
-from fedgate.train.data import load_data
+from fedgate.train.data.augment import normalise
+from fedgate.train.data.load import load_data
+from fedgate.train.data.unlabelled import load_unlabelled
 from fedgate.train.ingredients import run_data
-from fedgate.train.salience import SalienceRecord
-from fedgate.train.unlabelled import load_unlabelled
+from fedgate.train.network.salience import SalienceRecord
 
 DENSITIES = (0.25, 0.5)
 CLASSES = (3, 7)  # of the images in the folders

@@ -7,7 +7,7 @@ from tail_training import PLAN, check, lowered, steady, train_both, trainable
 from trained import digits, image_size, trained
 
 from fedgate.export.trainable import TRAINING_ENGINES
-from fedgate.train.network import network_tensors
+from fedgate.train.network.build import network_tensors
 
 MODELS = ["cnn", "resnet20", "resnet32", "vgg11", "resnet18"]
 WIDTHS = {"vgg11": 0.25, "resnet18": 0.25}  # the same layers in a test's time

@@ -17,10 +17,10 @@ from fedgate.export.cut import cut_network
 from fedgate.export.matmul_conv import matmul_conv
 from fedgate.export.plain_operators import PLAIN, Salience, positive
 from fedgate.export.tail_forward import max_pool, open_channels
-from fedgate.train import gates
-from fedgate.train.network import gate_network, network_tensors
-from fedgate.train.operations import geometry_of
-from fedgate.train.trace import trace
+from fedgate.train.network import gates
+from fedgate.train.network.build import gate_network, network_tensors
+from fedgate.train.network.operations import geometry_of
+from fedgate.train.network.trace import trace
 
 STATISTICS = ((0.5,) * 3, (0.25,) * 3)
 

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from fedgate.export.reference import EagerReference, kept_by_record
-from fedgate.train.augment import normalise
-from fedgate.train.client import LocalPlan, train_locally
-from fedgate.train.data import load_data
-from fedgate.train.gates import salience
-from fedgate.train.network import build_network
-from fedgate.train.salience import SalienceCollector
+from fedgate.train.data.augment import normalise
+from fedgate.train.data.load import load_data
+from fedgate.train.local.client import LocalPlan, train_locally
+from fedgate.train.network.build import build_network
+from fedgate.train.network.gates import salience
+from fedgate.train.network.salience import SalienceCollector
 
 LEVELS = (0.25, 0.5, 0.75, 1.0)
 INPUTS = 64

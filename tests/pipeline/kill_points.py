@@ -19,12 +19,12 @@ from pathlib import Path
 
 from processes import rows
 
-from fedgate.device_runtime.update import decode_update, encode_update
+from fedgate.device_runtime.formats.update import decode_update, encode_update
+from fedgate.train.commands import run_training
 from fedgate.train.config.resolve import resolve
-from fedgate.train.engines import open_run
+from fedgate.train.engines.make import open_run
 from fedgate.train.ingredients import describe_run, prepare
-from fedgate.train.run_directory import RunDirectory
-from fedgate.train.session import run_training
+from fedgate.train.server.run_directory import RunDirectory
 
 STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 PLAIN = {"clients": 2, "rounds": 3, "local_epochs": 1, "batch_size": 256, "density": (0.5, 1.0)}

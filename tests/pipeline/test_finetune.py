@@ -18,30 +18,30 @@ from hypothesis import strategies as st
 from last_stage import run_last_stage, write_images
 from processes import fedgate
 
-from fedgate.device_runtime.bundle import load_bundle
 from fedgate.device_runtime.errors import FedgateError, UsageError
-from fedgate.device_runtime.signed import derive_key
+from fedgate.device_runtime.formats.bundle import load_bundle
+from fedgate.device_runtime.formats.signed import derive_key
+from fedgate.device_runtime.formats.tensors import pack, read_tensors, unpack
+from fedgate.device_runtime.formats.update import decode_update
 from fedgate.device_runtime.storage import write_file
-from fedgate.device_runtime.tensors import pack, read_tensors, unpack
 from fedgate.device_runtime.tuning.absent import reference_set
 from fedgate.device_runtime.tuning.client import TailClient
+from fedgate.device_runtime.tuning.finetune import Watcher, finetune
 from fedgate.device_runtime.tuning.model import TunedModel, tuned_trunks
 from fedgate.device_runtime.tuning.personal import load_personal
 from fedgate.device_runtime.tuning.plan import TailPlan
 from fedgate.device_runtime.tuning.programs import load_tail_programs
-from fedgate.device_runtime.tuning.session import Watcher, finetune
 from fedgate.device_runtime.tuning.show import print_result
 from fedgate.device_runtime.tuning.steps import batches
-from fedgate.device_runtime.update import decode_update
-from fedgate.export import session
-from fedgate.train import local_step
-from fedgate.train.adaptive import Moves
-from fedgate.train.augment import normalise
-from fedgate.train.engines import open_run
-from fedgate.train.gather import judge
+from fedgate.export import pipeline as session
+from fedgate.train.data.augment import normalise
+from fedgate.train.engines.make import open_run
 from fedgate.train.ingredients import make_network
-from fedgate.train.network import load_tensors
-from fedgate.train.run_directory import RunDirectory
+from fedgate.train.local import step as local_step
+from fedgate.train.local.adaptive import Moves
+from fedgate.train.network.build import load_tensors
+from fedgate.train.server.gather import judge
+from fedgate.train.server.run_directory import RunDirectory
 
 OPTIONS = {"clients": 3, "rounds": 3, "local_epochs": 1, "partition": "iid", "batch_size": 64, "density": (0.5,)}
 PLAN = TailPlan(level=0, epochs=3, batch_size=16, lr=0.05, seed=3)
@@ -213,11 +213,11 @@ def test_an_interrupted_one_ends_with_the_same_bytes(world, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from fedgate.device_runtime.bundle import load_bundle
-from fedgate.device_runtime.tuning import session, training
+from fedgate.device_runtime.formats.bundle import load_bundle
+from fedgate.device_runtime.tuning import finetune, training
 from fedgate.device_runtime.tuning.plan import TailPlan
 
-class Killer(session.Watcher):
+class Killer(finetune.Watcher):
     def training(self, progress):
         if progress.state.steps == 5:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -225,7 +225,7 @@ class Killer(session.Watcher):
 training.SAVE_SECONDS = 0.0
 bundle, data, out = map(Path, sys.argv[1:])
 plan = TailPlan(level=0, epochs=3, batch_size=16, lr=0.05, seed=3)
-session.finetune(load_bundle(bundle), data, out, plan, engine="litert", watcher=Killer())
+finetune.finetune(load_bundle(bundle), data, out, plan, engine="litert", watcher=Killer())
 """
 
 

@@ -94,7 +94,7 @@ def without_torch(folder):
     from PIL import Image
 
     from fedgate.train.ingredients import prepare
-    from fedgate.train.run_directory import RunDirectory
+    from fedgate.train.server.run_directory import RunDirectory
 
     folder, options = Path(folder), [*SMALL, "--rounds", "10"]
     with Processes(folder) as federation:

@@ -20,9 +20,9 @@ from fedgate.device_runtime.tables import PlainConsole, print_predictions, print
 from fedgate.device_runtime.targets.results import failure
 from fedgate.device_runtime.text import LogFormatter, printable
 from fedgate.train.config.file import toml_value
-from fedgate.train.flower.messages import Answer, read_answer, write_answer
-from fedgate.train.flower.units import unit_text
-from fedgate.train.progress import RoundProgress
+from fedgate.train.engines.flower.messages import Answer, read_answer, write_answer
+from fedgate.train.engines.flower.service import unit_text
+from fedgate.train.server.progress import RoundProgress
 
 PIECES = (
     *("[bold]", "[/]", "[/bold]", "[link=https://example.org]x[/link]", "[red on blue]", ":smile:", "[@click=f]"),

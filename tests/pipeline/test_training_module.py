@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
-from fedgate.device_runtime import guard
-from fedgate.device_runtime.bundle import write_bundle
-from fedgate.device_runtime.checks import parse_json
-from fedgate.export import session
+from fedgate.device_runtime.engines import guard
+from fedgate.device_runtime.formats.bundle import write_bundle
+from fedgate.device_runtime.formats.checks import parse_json
+from fedgate.export import pipeline as session
 
 PROGRAM, WEIGHTS = "executorch-train-module.pte", "executorch-train-module.ptd"
 

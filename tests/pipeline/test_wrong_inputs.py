@@ -14,7 +14,7 @@ from PIL import Image
 from processes import COMMAND, ENVIRONMENT, SMALL, fedgate, rows
 
 from fedgate.cli import main
-from fedgate.device_runtime.manifest import render_manifest
+from fedgate.device_runtime.formats.manifest import render_manifest
 
 USAGE = {
     "frobnicate": "unknown command 'frobnicate'; known: demo, train,",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedgate.train.data import load_data
+from fedgate.train.data.load import load_data
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
 import torch
 
-from fedgate.train.client import LocalPlan
-from fedgate.train.network import build_network
+from fedgate.train.local.client import LocalPlan
+from fedgate.train.network.build import build_network
 
 PLAN = LocalPlan(
     densities=(0.5,),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedgate.device_runtime.update import Update, UpdateSpec
+from fedgate.device_runtime.formats.update import Update, UpdateSpec
 from fedgate.train.strategies import ServerState, Strategy
 
 SIZES = {"a": 4, "b": 6}

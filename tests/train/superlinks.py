@@ -9,11 +9,11 @@ from pathlib import Path
 
 import uvicorn
 
-from fedgate.train.flower import engine, fleet
-from fedgate.train.flower.keys import make_keys, private_key
-from fedgate.train.flower.superlink import make_app
-from fedgate.train.flower.torch_learner import TorchLearner
-from fedgate.train.flower.worker import Worker
+from fedgate.train.engines.flower import engine, fleet
+from fedgate.train.engines.flower.keys import make_keys, private_key
+from fedgate.train.engines.flower.superlink import make_app
+from fedgate.train.engines.flower.torch_learner import TorchLearner
+from fedgate.train.engines.flower.worker import Worker
 
 ONE = threading.Lock()  # torch's random numbers are the process's
 

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from small_cnn import OWN, PLAN, READS, network_of, put_back, state_of
 
-from fedgate.train.adaptive import Moves
-from fedgate.train.augment import normalise
-from fedgate.train.client import batches, train_locally
-from fedgate.train.local_step import Rates, step
-from fedgate.train.network import network_tensors
+from fedgate.train.data.augment import normalise
+from fedgate.train.local.adaptive import Moves
+from fedgate.train.local.client import batches, train_locally
+from fedgate.train.local.step import Rates, step
+from fedgate.train.network.build import network_tensors
 
 
 def reference(digits, plan, count):

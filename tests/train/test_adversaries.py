@@ -9,17 +9,17 @@ import pytest
 
 from fedgate.cli import main
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.update import MOST, decode_update, encode_update
-from fedgate.train.checkpoint import Checkpoint, write_checkpoint
+from fedgate.device_runtime.formats.update import MOST, decode_update, encode_update
 from fedgate.train.config.resolve import resolve
-from fedgate.train.engines import open_run
-from fedgate.train.gather import Turnout
+from fedgate.train.engines.make import open_run
 from fedgate.train.ingredients import describe_run, prepare
-from fedgate.train.norms import near_the_others, pool
-from fedgate.train.run_directory import RunDirectory
+from fedgate.train.server.checkpoint import Checkpoint, write_checkpoint
+from fedgate.train.server.gather import Turnout
+from fedgate.train.server.norms import near_the_others, pool
+from fedgate.train.server.run_directory import RunDirectory
+from fedgate.train.server.verdict import why_not
 from fedgate.train.strategies import ServerState
 from fedgate.train.strategies.norms import is_statistic
-from fedgate.train.verdict import why_not
 
 SMALL = {"clients": 4, "rounds": 4, "local_epochs": 1, "width": 0.25, "partition": "iid", "precision": "fp32"}
 

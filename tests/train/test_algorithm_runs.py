@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from fedgate.device_runtime.tensors import read_tensors
+from fedgate.device_runtime.formats.tensors import read_tensors
+from fedgate.train.commands import run_training
 from fedgate.train.config.resolve import resolve
-from fedgate.train.engines import open_run
+from fedgate.train.engines.make import open_run
 from fedgate.train.ingredients import describe_run, prepare
-from fedgate.train.run_directory import RunDirectory
-from fedgate.train.session import run_training
+from fedgate.train.server.run_directory import RunDirectory
 
 ALGORITHMS = {
     "fedavg": {},

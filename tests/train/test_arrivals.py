@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fedgate.device_runtime.update import Update, UpdateSpec
-from fedgate.train.arrivals import Upload, bases_needed, close_round, rebased
+from fedgate.device_runtime.formats.update import Update, UpdateSpec
+from fedgate.train.server.arrivals import Upload, bases_needed, close_round, rebased
 from fedgate.train.strategies import ServerState, Strategy, round_step
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fedgate.device_runtime.errors import UsageError
-from fedgate.train.augment import augment, normalise
+from fedgate.train.data.augment import augment, normalise
 
 torch.set_num_threads(1)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedgate.device_runtime.slices import mask
-from fedgate.train.network import build_network, network_tensors, parameter_axes
+from fedgate.device_runtime.formats.slices import mask
+from fedgate.train.network.build import build_network, network_tensors, parameter_axes
 
 SHAPES = {"cnn": (1, 8, 8), "vgg11": (3, 32, 32), "resnet20": (3, 32, 32)}
 

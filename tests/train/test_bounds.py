@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from strategy_references import PARAMETERS, SHAPES, SPEC, random_channels, random_round, random_update, strategy
 
-from fedgate.device_runtime.codec import CODECS
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.update import MOST, decode_update, encode_update
-from fedgate.train.claims import believed, usual_strengths
+from fedgate.device_runtime.formats.codec import CODECS
+from fedgate.device_runtime.formats.update import MOST, decode_update, encode_update
+from fedgate.train.server.claims import believed, usual_strengths
 from fedgate.train.strategies import initial_state, round_step
 from fedgate.train.strategies.bounds import typical
 from fedgate.train.strategies.fednova import effective_steps

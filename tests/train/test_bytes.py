@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from fedgate.train.local_engine import Trainer
-from fedgate.train.session import run_training
+from fedgate.train.commands import run_training
+from fedgate.train.engines.loop import Trainer
 
 SMALL = {
     "clients": 10,

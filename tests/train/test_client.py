@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from small_cnn import PLAN
 from torch import nn
 
-from fedgate.train.augment import normalise
-from fedgate.train.client import batches, client_seed, resolve_precision, teach, train_locally
-from fedgate.train.network import build_network, gate_network, network_tensors
+from fedgate.train.data.augment import normalise
+from fedgate.train.local.client import batches, client_seed, resolve_precision, teach, train_locally
+from fedgate.train.network.build import build_network, gate_network, network_tensors
 
 
 def trained(digits, plan=PLAN, densities=(0.5,), gate="paper", count=160):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from fedgate.device_runtime.errors import UsageError
-from fedgate.device_runtime.macs import Layer
-from fedgate.train.clocks import Clocks, client_speeds, make_clocks, training_macs
+from fedgate.device_runtime.formats.macs import Layer
 from fedgate.train.config.resolve import resolve
 from fedgate.train.config.values import parse_rate, parse_spread
+from fedgate.train.server.clocks import Clocks, client_speeds, make_clocks, training_macs
 
 LAYERS = (
     Layer("a", "conv", 3, 8, (3, 3), (4, 4), gate=True),

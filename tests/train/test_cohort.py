@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from fedgate.device_runtime.errors import UsageError
-from fedgate.train.client import LocalPlan
-from fedgate.train.cohort import KNOWN, OWN, CohortEngine
 from fedgate.train.config.resolve import resolve
-from fedgate.train.engines import make_engine, open_run
+from fedgate.train.engines.cohort import KNOWN, OWN, CohortEngine
+from fedgate.train.engines.make import make_engine, open_run
 from fedgate.train.ingredients import describe_run, make_network, prepare
-from fedgate.train.network import network_tensors
-from fedgate.train.run_directory import RunDirectory
+from fedgate.train.local.client import LocalPlan
+from fedgate.train.network.build import network_tensors
+from fedgate.train.server.run_directory import RunDirectory
 
 CONFIG = resolve(
     density=(0.5,),

@@ -5,16 +5,16 @@ import re
 import numpy as np
 import pytest
 
-from fedgate.device_runtime.codec import CODECS
 from fedgate.device_runtime.errors import FedgateError, UsageError
-from fedgate.device_runtime.tensors import read_tensors, write_tensors
-from fedgate.train.checkpoint import Checkpoint
+from fedgate.device_runtime.formats.codec import CODECS
+from fedgate.device_runtime.formats.tensors import read_tensors, write_tensors
 from fedgate.train.cli import train
 from fedgate.train.config import TrainConfig
 from fedgate.train.config.declare import declared
 from fedgate.train.config.resolve import read_config, resolve
-from fedgate.train.gates import GATED
-from fedgate.train.run_directory import FACTS, RunDirectory, RunInfo
+from fedgate.train.network.gates import GATED
+from fedgate.train.server.checkpoint import Checkpoint
+from fedgate.train.server.run_directory import FACTS, RunDirectory, RunInfo
 from fedgate.train.strategies import ServerState
 from fedgate.train.strategies.fedopt import LEARNING_RATES
 

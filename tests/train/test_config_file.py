@@ -15,7 +15,7 @@ from fedgate.train.cli import train
 from fedgate.train.config.file import render_options
 from fedgate.train.config.presets import PRESETS
 from fedgate.train.config.resolve import resolve
-from fedgate.train.run_directory import RunDirectory, RunInfo
+from fedgate.train.server.run_directory import RunDirectory, RunInfo
 
 
 def printed(*arguments):

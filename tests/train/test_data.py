@@ -17,9 +17,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from fedgate.device_runtime.errors import FedgateError, UsageError
-from fedgate.train.cifar_binary import CLASSES, FILE_MD5S, FOLDER, read_cifar_binary, read_records
-from fedgate.train.data import load_data, mean_std, stratified_split
-from fedgate.train.decoding import Encoded, Reading, decode_images
+from fedgate.train.data.cifar_binary import CLASSES, FILE_MD5S, FOLDER, read_cifar_binary, read_records
+from fedgate.train.data.decoding import Encoded, Reading, decode_images
+from fedgate.train.data.load import load_data, mean_std, stratified_split
 
 REPOSITORY = Path(__file__).parents[2]
 CIFAR = Path(os.environ.get("FEDGATE_CIFAR10", REPOSITORY.parent / "shared" / "data" / "cifar10-jpeg75"))
@@ -242,7 +242,7 @@ def test_unknown_name_lists_the_known(name):
 
 
 def test_hub_name_offline_is_one_line():
-    script = "from fedgate.train.data import load_data; load_data('nobody-here/no-such-data')"
+    script = "from fedgate.train.data.load import load_data; load_data('nobody-here/no-such-data')"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     last = done.stderr.strip().splitlines()[-1]

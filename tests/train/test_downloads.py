@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fedgate.device_runtime.codec import CODECS
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.tensors import tensors_hash
-from fedgate.device_runtime.update import apply_download
-from fedgate.train.downloads import Broadcast, note_changes, restored, stored
-from fedgate.train.network import build_network, network_tensors
+from fedgate.device_runtime.formats.codec import CODECS
+from fedgate.device_runtime.formats.tensors import tensors_hash
+from fedgate.device_runtime.formats.update import apply_download
+from fedgate.train.network.build import build_network, network_tensors
+from fedgate.train.network.channels import update_spec
+from fedgate.train.server.downloads import Broadcast, note_changes, restored, stored
 from fedgate.train.strategies import ServerState
-from fedgate.train.wire import update_spec
 
 NETWORK = build_network("cnn", "paper", (0.5,), 10, (1, 8, 8))
 SPEC = update_spec(NETWORK, "run")

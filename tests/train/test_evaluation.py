@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from fedgate.device_runtime import macs
-from fedgate.train.augment import normalise
-from fedgate.train.data import load_data
-from fedgate.train.evaluation import chunks, evaluate, executed_macs, overconfidence_by_bin
-from fedgate.train.network import build_network
+from fedgate.device_runtime.formats import macs
+from fedgate.train.data.augment import normalise
+from fedgate.train.data.load import load_data
+from fedgate.train.local.evaluation import chunks, evaluate, executed_macs, overconfidence_by_bin
+from fedgate.train.network.build import build_network
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.tensors import unpack
-from fedgate.device_runtime.update import decode_update, encode_update
-from fedgate.train.downloads import Broadcast
-from fedgate.train.faults import damage, fault, lasts
-from fedgate.train.network import build_network, network_tensors
+from fedgate.device_runtime.formats.tensors import unpack
+from fedgate.device_runtime.formats.update import decode_update, encode_update
+from fedgate.train.network.build import build_network, network_tensors
+from fedgate.train.network.channels import update_spec
+from fedgate.train.server.downloads import Broadcast
+from fedgate.train.server.faults import damage, fault, lasts
 from fedgate.train.strategies import ServerState
-from fedgate.train.wire import update_spec
 
 
 def test_faults_are_as_frequent_as_asked_for():

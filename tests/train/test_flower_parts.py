@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from superlinks import federation
 
 from fedgate.device_runtime.errors import FedgateError, UsageError
-from fedgate.train.client import LocalPlan
-from fedgate.train.flower import fleet, messages
-from fedgate.train.flower.keys import make_keys, private_key, registered_nodes
-from fedgate.train.flower.superlink import is_loopback, make_app
-from fedgate.train.flower.torch_learner import local_plan_of
-from fedgate.train.flower.worker import Trained, Worker
+from fedgate.train.engines.flower import fleet, messages
+from fedgate.train.engines.flower.keys import make_keys, private_key, registered_nodes
+from fedgate.train.engines.flower.superlink import is_loopback, make_app
+from fedgate.train.engines.flower.torch_learner import local_plan_of
+from fedgate.train.engines.flower.worker import Trained, Worker
+from fedgate.train.local.client import LocalPlan
 
 PLAN = LocalPlan(densities=(0.5, 1.0), epochs=1, batch_size=8, lr=0.1, seed=2**62 + 1)
 TASK = messages.Task(

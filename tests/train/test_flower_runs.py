@@ -8,9 +8,9 @@ import threading
 import pytest
 from superlinks import federation
 
-from fedgate.device_runtime.tensors import pack, unpack
-from fedgate.train.flower.torch_learner import TorchLearner
-from fedgate.train.session import run_training
+from fedgate.device_runtime.formats.tensors import pack, unpack
+from fedgate.train.commands import run_training
+from fedgate.train.engines.flower.torch_learner import TorchLearner
 
 SMALL = {"clients": 2, "rounds": 3, "local_epochs": 1, "width": 0.5, "partition": "iid", "density": (0.5,)}
 

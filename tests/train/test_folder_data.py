@@ -12,10 +12,10 @@ from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.device_runtime.images import load_pixels
 from fedgate.device_runtime.tuning.examples import load_examples
 from fedgate.train.config.resolve import resolve
-from fedgate.train.data import load_data
-from fedgate.train.decoding import Encoded, Reading, decode_images, read_images
+from fedgate.train.data.decoding import Encoded, Reading, decode_images, read_images
+from fedgate.train.data.load import load_data
+from fedgate.train.data.unlabelled import load_unlabelled
 from fedgate.train.ingredients import describe_run, run_data
-from fedgate.train.unlabelled import load_unlabelled
 
 RNG = np.random.default_rng(0)
 ROSE = (255, 0, 127)

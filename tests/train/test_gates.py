@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedgate.device_runtime.errors import UsageError
-from fedgate.train.gates import Gate, check_gate, open_channels, ranks
+from fedgate.train.network.gates import Gate, check_gate, open_channels, ranks
 
 
 def naive_ranks(row):

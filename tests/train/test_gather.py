@@ -8,14 +8,14 @@ import os
 import numpy as np
 import pytest
 
-from fedgate.device_runtime.signed import TRAILER, ClientKey, derive_key, unsigned
-from fedgate.device_runtime.tensors import pack, unpack
-from fedgate.device_runtime.update import decode_update, encode_update
+from fedgate.device_runtime.formats.signed import TRAILER, ClientKey, derive_key, unsigned
+from fedgate.device_runtime.formats.tensors import pack, unpack
+from fedgate.device_runtime.formats.update import decode_update, encode_update
 from fedgate.train.config.resolve import resolve
-from fedgate.train.engines import open_run
-from fedgate.train.gather import Turnout
+from fedgate.train.engines.make import open_run
 from fedgate.train.ingredients import describe_run, prepare
-from fedgate.train.run_directory import RunDirectory
+from fedgate.train.server.gather import Turnout
+from fedgate.train.server.run_directory import RunDirectory
 
 SMALL = {
     "clients": 4,

@@ -7,8 +7,8 @@ import tracemalloc
 import pytest
 
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.train import inbox as inbox_module
-from fedgate.train.inbox import Inbox
+from fedgate.train.server import inbox as inbox_module
+from fedgate.train.server.inbox import Inbox
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import pytest
 from small_cnn import PLAN, network_of
 from strategy_references import SPEC, strategy
 
-from fedgate.device_runtime.update import Update
-from fedgate.train.client import train_locally
-from fedgate.train.data import load_data
-from fedgate.train.network import network_tensors
+from fedgate.device_runtime.formats.update import Update
+from fedgate.train.data.load import load_data
+from fedgate.train.local.client import train_locally
+from fedgate.train.network.build import network_tensors
 from fedgate.train.strategies import ServerState, round_step
 
 DENSITIES = (0.2, 0.5, 1.0)

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from small_cnn import OWN, PLAN, READS, network_of, put_back, state_of
 
-from fedgate.device_runtime.update import decode_update
-from fedgate.train.augment import normalise
-from fedgate.train.client import batches, client_seed
-from fedgate.train.downloads import Broadcast
-from fedgate.train.local_engine import Trainer
-from fedgate.train.network import load_tensors, network_tensors
+from fedgate.device_runtime.formats.update import decode_update
+from fedgate.train.data.augment import normalise
+from fedgate.train.engines.loop import Trainer
+from fedgate.train.local.client import batches, client_seed
+from fedgate.train.network.build import load_tensors, network_tensors
+from fedgate.train.network.channels import update_spec
+from fedgate.train.server.downloads import Broadcast
 from fedgate.train.strategies import Strategy, initial_state, round_step
-from fedgate.train.wire import update_spec
 
 PARTS = [np.arange(0, 32), np.arange(32, 80), np.arange(80, 96)]
 GATES = {"none": (1.0,), "paper": (0.2,)}

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedgate.train.local_step import Rates, norms_by_client, step
+from fedgate.train.local.step import Rates, norms_by_client, step
 
 SHAPES = {"filter": (4, 3, 3, 3), "shift": (4,), "matrix": (5, 4)}
 RATES = st.builds(

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fedgate.device_runtime import macs
 from fedgate.device_runtime.errors import FedgateError, UsageError
-from fedgate.train.models import MODELS, build
-from fedgate.train.network import build_network, gate_network, load_tensors, network_tensors
+from fedgate.device_runtime.formats import macs
+from fedgate.train.network.build import build_network, gate_network, load_tensors, network_tensors
+from fedgate.train.network.models import MODELS, build
 
 SHAPES = dict.fromkeys(MODELS, (3, 32, 32)) | {"cnn": (1, 8, 8)}
 CASES = [*SHAPES.items(), ("resnet18", (3, 224, 224))]

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from fedgate.cli import main
-from fedgate.device_runtime import macs
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.tensors import pack, read_tensors
-from fedgate.train.augment import normalise
+from fedgate.device_runtime.formats import macs
+from fedgate.device_runtime.formats.tensors import pack, read_tensors
+from fedgate.train.data.augment import normalise
 from fedgate.train.ingredients import make_network, prepare
-from fedgate.train.network import load_tensors
-from fedgate.train.norms import KINDS, decode, encode, measure, pool
-from fedgate.train.run_directory import RunDirectory
+from fedgate.train.network.build import load_tensors
+from fedgate.train.server.norms import KINDS, decode, encode, measure, pool
+from fedgate.train.server.run_directory import RunDirectory
 
 OPTIONS = [
     "--rounds",

@@ -6,8 +6,8 @@ import types
 import pytest
 
 from fedgate.device_runtime.errors import FedgateError, UsageError
-from fedgate.train.network import build_network
-from fedgate.train.own_code import check_code, own_code
+from fedgate.train.network.build import build_network
+from fedgate.train.network.own_code import check_code, own_code
 
 NET = """
 from torch import nn

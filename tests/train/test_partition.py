@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from fedgate.device_runtime.errors import UsageError
-from fedgate.train.partition import class_table, partition, plot_class_table, render_class_table
+from fedgate.train.data.partition import class_table, partition, plot_class_table, render_class_table
 
 LABELS = np.repeat(np.arange(10), 150)  # sorted, as a folder of images by class is read
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from fedgate.cli import main
-from fedgate.device_runtime.tensors import read_tensors
-from fedgate.train.augment import normalise
-from fedgate.train.client import train_locally
+from fedgate.device_runtime.formats.tensors import read_tensors
+from fedgate.train.data.augment import normalise
 from fedgate.train.ingredients import make_network, prepare
-from fedgate.train.network import load_tensors
-from fedgate.train.personal import MOST_A_CLASS, finetune_plan, own_test_images, trained_images, worst_decile
-from fedgate.train.results import evaluate_run
-from fedgate.train.run_directory import RunDirectory
+from fedgate.train.local.client import train_locally
+from fedgate.train.network.build import load_tensors
+from fedgate.train.report.personal import MOST_A_CLASS, finetune_plan, own_test_images, trained_images, worst_decile
+from fedgate.train.report.results import evaluate_run
+from fedgate.train.server.run_directory import RunDirectory
 
 
 def command(*arguments):

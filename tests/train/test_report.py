@@ -14,13 +14,13 @@ from PIL import Image
 
 from fedgate.cli import main
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.train.augment import normalise
+from fedgate.train.commands import run_training
+from fedgate.train.data.augment import normalise
 from fedgate.train.ingredients import make_network, prepare
 from fedgate.train.report.command import write_report
 from fedgate.train.report.measure import Measurer
 from fedgate.train.report.text import percent, quantity
-from fedgate.train.run_directory import RunDirectory
-from fedgate.train.session import run_training
+from fedgate.train.server.run_directory import RunDirectory
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedgate.train.network import build_network
-from fedgate.train.salience import SalienceCollector, SalienceRecord
+from fedgate.train.network.build import build_network
+from fedgate.train.network.salience import SalienceCollector, SalienceRecord
 
 
 def record_of(masks):

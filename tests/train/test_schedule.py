@@ -1,6 +1,6 @@
 import pytest
 
-from fedgate.train.schedule import densities_at, learning_rate_at
+from fedgate.train.server.schedule import densities_at, learning_rate_at
 
 
 def test_densities_fall_linearly_to_their_targets():

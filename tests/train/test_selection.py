@@ -7,7 +7,7 @@ import pytest
 from fedgate.device_runtime.errors import UsageError
 from fedgate.train.config.resolve import read_config, resolve
 from fedgate.train.config.values import parse_capacity
-from fedgate.train.selection import capacity_levels, client_levels, sample_clients
+from fedgate.train.server.selection import capacity_levels, client_levels, sample_clients
 
 
 def test_how_many_are_drawn():

@@ -8,10 +8,10 @@ import pytest
 
 from fedgate.cli import main
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.signed import read_key
+from fedgate.device_runtime.formats.signed import read_key
 from fedgate.train.config.resolve import resolve
-from fedgate.train.run_directory import RunDirectory, RunInfo
-from fedgate.train.senders import SECRET, Senders, run_secret
+from fedgate.train.server.run_directory import RunDirectory, RunInfo
+from fedgate.train.server.senders import SECRET, Senders, run_secret
 
 
 def directory(path, **options):

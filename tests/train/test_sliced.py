@@ -9,17 +9,17 @@ import torch.nn.functional as F
 from small_cnn import PLAN
 from torch import nn
 
-from fedgate.device_runtime import macs
-from fedgate.train.client import train_locally
-from fedgate.train.models import build
-from fedgate.train.network import build_network, gate_network, network_tensors
-from fedgate.train.sliced import LEAST_SAVED, MOST_OPEN, WIDTHS, SlicedForward, computed
+from fedgate.device_runtime.formats import macs
+from fedgate.train.local.client import train_locally
+from fedgate.train.local.sliced import LEAST_SAVED, MOST_OPEN, WIDTHS, SlicedForward, computed
+from fedgate.train.network.build import build_network, gate_network, network_tensors
+from fedgate.train.network.models import build
 
 
 @pytest.fixture(autouse=True)
 def however_small(monkeypatch):
     """Layers leave channels out in networks as small as a test's, too."""
-    monkeypatch.setattr("fedgate.train.sliced.LEAST_SAVED", 0)
+    monkeypatch.setattr("fedgate.train.local.sliced.LEAST_SAVED", 0)
 
 
 class Odd(nn.Module):
@@ -203,7 +203,7 @@ def test_computed_channels_hold_the_open_ones_and_have_a_good_width(width):
 
 
 def test_a_layer_that_would_save_little_computes_all_its_channels(monkeypatch):
-    monkeypatch.setattr("fedgate.train.sliced.LEAST_SAVED", LEAST_SAVED)
+    monkeypatch.setattr("fedgate.train.local.sliced.LEAST_SAVED", LEAST_SAVED)
     opened = torch.arange(64) < 32
     assert computed(opened, LEAST_SAVED // 32) is not None and computed(opened, LEAST_SAVED // 32 - 1) is None
     network, x = make("vgg11", densities=(0.5,))

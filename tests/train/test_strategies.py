@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.update import Update, UpdateSpec
+from fedgate.device_runtime.formats.update import Update, UpdateSpec
 from fedgate.train import strategies
 from fedgate.train.strategies import ServerState, Strategy
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from fedgate.device_runtime.errors import FedgateError, UsageError
-from fedgate.train.data import load_data
-from fedgate.train.unlabelled import load_unlabelled
+from fedgate.train.data.load import load_data
+from fedgate.train.data.unlabelled import load_unlabelled
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (20, 6, 7, 3), dtype=np.uint8)

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from fedgate.device_runtime.errors import FedgateError, UsageError
-from fedgate.device_runtime.macs import Layer
-from fedgate.train.network import build_network
-from fedgate.train.run_directory import RunDirectory
-from fedgate.train.session import resolve_config, run_training
+from fedgate.device_runtime.formats.macs import Layer
+from fedgate.train.commands import resolve_config, run_training
+from fedgate.train.network.build import build_network
+from fedgate.train.network.tails import trunk
+from fedgate.train.server.run_directory import RunDirectory
 from fedgate.train.strategies.norms import is_statistic
-from fedgate.train.tails import trunk
 
 SMALL = {"clients": 3, "rounds": 2, "local_epochs": 1, "batch_size": 128, "partition": "iid", "density": (0.5,)}
 

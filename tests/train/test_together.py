@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from small_cnn import PLAN
 from torch import nn
 
-from fedgate.train import client
-from fedgate.train.client import train_locally
-from fedgate.train.cohort import reason_against
-from fedgate.train.models import build
-from fedgate.train.network import gate_network, load_tensors, network_tensors
-from fedgate.train.tails import freeze, trunk
-from fedgate.train.together import train_together
+from fedgate.train.engines.cohort import reason_against
+from fedgate.train.local import client
+from fedgate.train.local.client import train_locally
+from fedgate.train.local.stack import train_together
+from fedgate.train.network.build import gate_network, load_tensors, network_tensors
+from fedgate.train.network.models import build
+from fedgate.train.network.tails import freeze, trunk
 
 STATISTICS = ((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
 

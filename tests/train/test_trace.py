@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from fedgate.device_runtime.errors import UsageError
-from fedgate.train.cohort import reason_against
-from fedgate.train.network import check_logits, gate_network
-from fedgate.train.sliced import SlicedForward
+from fedgate.train.engines.cohort import reason_against
+from fedgate.train.local.sliced import SlicedForward
+from fedgate.train.network.build import check_logits, gate_network
 
 
 class Net(nn.Module):

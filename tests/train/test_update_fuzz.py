@@ -13,11 +13,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from fedgate.device_runtime.codec import CODECS
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.slices import mask
-from fedgate.device_runtime.tensors import pack, tensors_hash, unpack
-from fedgate.device_runtime.update import Update, UpdateSpec, decode_update, encode_update
+from fedgate.device_runtime.formats.codec import CODECS
+from fedgate.device_runtime.formats.slices import mask
+from fedgate.device_runtime.formats.tensors import pack, tensors_hash, unpack
+from fedgate.device_runtime.formats.update import Update, UpdateSpec, decode_update, encode_update
 from fedgate.train.strategies import ServerState, Strategy, round_step
 
 AXES = {

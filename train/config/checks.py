@@ -4,7 +4,7 @@ from fedgate.device_runtime.errors import UsageError, choose
 from fedgate.device_runtime.pictures.fit import parse_colour
 from fedgate.device_runtime.text import check_utf8
 
-from ..gates import check_gate
+from ..network.gates import check_gate
 from .declare import declared, flag
 from .values import parse_rate, parse_spread
 

@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedgate.device_runtime.checks import is_number, is_text, is_whole, parse_json
 from fedgate.device_runtime.errors import FedgateError
+from fedgate.device_runtime.formats.checks import is_number, is_text, is_whole, parse_json
 from fedgate.device_runtime.storage import read_file
 
 MOST_ROUNDS = 10**6

@@ -7,13 +7,13 @@ import torch
 
 from fedgate.device_runtime.errors import FedgateError
 
-from ..client import resolve_precision
-from ..evaluation import CHUNK, Evaluation, evaluate
+from ..data.partition import class_table
 from ..ingredients import data_facts, make_network, prepare
-from ..network import load_tensors
-from ..partition import class_table
-from ..personal import worst_decile
-from ..run_directory import RunDirectory
+from ..local.client import resolve_precision
+from ..local.evaluation import CHUNK, Evaluation, evaluate
+from ..network.build import load_tensors
+from ..server.run_directory import RunDirectory
+from .personal import worst_decile
 
 
 @dataclass(frozen=True)

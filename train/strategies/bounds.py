@@ -14,8 +14,8 @@ import dataclasses
 
 import numpy as np
 
-from fedgate.device_runtime import slices
-from fedgate.device_runtime.update_spec import CONTROL
+from fedgate.device_runtime.formats import slices
+from fedgate.device_runtime.formats.update_spec import CONTROL
 
 from .masked import ENOUGH, senders, take
 from .norms import is_statistic

@@ -5,7 +5,7 @@ Sums are float64 and run in the order of the updates, so that a result depends o
 
 import numpy as np
 
-from fedgate.device_runtime import slices
+from fedgate.device_runtime.formats import slices
 
 ENOUGH = 3  # values whose median one liar among them cannot choose
 

@@ -17,7 +17,7 @@ clients open the same channels, as they do on small problems.
 import numpy as np
 import torch
 
-from fedgate.device_runtime.update import CONTROL
+from fedgate.device_runtime.formats.update import CONTROL
 
 from .masked import place
 

@@ -5,8 +5,8 @@ Nothing here is a latency: caches, memory and instructions that issue together a
 
 from pathlib import Path
 
-from ...bundle import Bundle, load_bundle
 from ...errors import FedgateError, UsageError, choose
+from ...formats.bundle import Bundle, load_bundle
 from ...text import say as say_line
 from ..kernel import libraries_for
 from ..request import Request

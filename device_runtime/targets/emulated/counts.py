@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ... import macs
-from ...bundle import Bundle
+from ...engines.program_macs import asked_macs, executed_macs, stock_macs
+from ...engines.select import choose_level, matching
 from ...errors import FedgateError, UsageError
-from ...manifest import Manifest, Program
-from ...program_macs import asked_macs, executed_macs, stock_macs
-from ...records import Reference
-from ...select import choose_level, matching
+from ...formats import macs
+from ...formats.bundle import Bundle
+from ...formats.manifest import Manifest, Program
+from ...formats.records import Reference
 from ...verify import TOLERANCE, compare_masks, relative_error
 from .emulator import COUNTS, Emulator
 

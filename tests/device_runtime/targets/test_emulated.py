@@ -11,7 +11,7 @@ import pytest
 import tiny_bundle
 from emulation import CONSTRAINTS, emulated
 
-from fedgate.device_runtime.bundle import load_bundle
+from fedgate.device_runtime.formats.bundle import load_bundle
 
 pytestmark = [emulated, pytest.mark.slow, pytest.mark.timeout(1800)]
 EXACT = ("instructions", "vector_fma", "fma_2_lanes", "fma_scalar", "executed_macs")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedgate.device_runtime.bundle import load_bundle
-from fedgate.device_runtime.signed import derive_key
+from fedgate.device_runtime.formats.bundle import load_bundle
+from fedgate.device_runtime.formats.signed import derive_key
 from fedgate.device_runtime.storage import write_file
 
 NAME = "-pics $(touch x) '\n\""

@@ -6,12 +6,12 @@ import pytest
 from emulation import CONSTRAINTS, emulated
 
 from fedgate.device_runtime.kernels.build import cache_folder
+from fedgate.device_runtime.targets.conversation import BOOTSTRAP, Session
 from fedgate.device_runtime.targets.emulated.emulator import ENVIRONMENT
 from fedgate.device_runtime.targets.emulated.root import open_emulator
 from fedgate.device_runtime.targets.kernel import KernelError, libraries_for
 from fedgate.device_runtime.targets.remote import RemoteTarget
 from fedgate.device_runtime.targets.request import Request
-from fedgate.device_runtime.targets.session import BOOTSTRAP, Session
 
 # A Python like that of a Pi with our requirements installed, which finds its packages whatever PYTHONPATH says.
 PYTHON = """#!/bin/sh

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from fedgate.cli import main
 from fedgate.device_runtime.errors import UsageError
 from fedgate.device_runtime.targets import open_target
+from fedgate.device_runtime.targets.conversation import BOOTSTRAP
 from fedgate.device_runtime.targets.request import InputPath, request_of, target_options
-from fedgate.device_runtime.targets.session import BOOTSTRAP
 from fedgate.device_runtime.targets.ssh import ssh_command
 
 

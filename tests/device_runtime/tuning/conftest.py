@@ -2,8 +2,8 @@
 
 import pytest
 
-from fedgate.device_runtime.macs import Layer
-from fedgate.device_runtime.manifest import parse_manifest, render_manifest
+from fedgate.device_runtime.formats.macs import Layer
+from fedgate.device_runtime.formats.manifest import parse_manifest, render_manifest
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fedgate.device_runtime.errors import FedgateError, UsageError
+from fedgate.device_runtime.formats.tensors import pack, write_tensors
 from fedgate.device_runtime.images import load_pixels
-from fedgate.device_runtime.tensors import pack, write_tensors
 from fedgate.device_runtime.tuning.examples import load_examples, write_samples
 
 

@@ -16,7 +16,7 @@ class BenchOptions(
 
 /**
  * Latency of the programs of one level, interleaved and paired with the dense program: the JSON document of
- * `fedgate bench`, {"machine", "rows", "skipped", "warnings"}, with the fields of device_runtime/bench.py.
+ * `fedgate bench`, {"machine", "rows", "skipped", "warnings"}, with the fields of device_runtime/bench/latency.py.
  *
  * What differs from there: load_ms, first_ms and peak_rss_mb are measured in this process, not in a fresh one each; the
  * kernel's MACs are counted from the masks, by which alone it skips. [watch] is told the share that is done. Throws

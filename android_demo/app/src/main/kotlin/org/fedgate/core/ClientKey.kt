@@ -10,7 +10,7 @@ private val TEXT = Regex("fedgate-key:1:([0-9A-Za-z_-]{1,64}):([0-9]{1,10}):([0-
 
 /**
  * The key of a client in a run, as `fedgate key` makes it, and the trailer that it puts behind an update
- * (device_runtime/signed.py).
+ * (device_runtime/formats/signed.py).
  */
 class ClientKey private constructor(val run: String, val client: Int, private val secret: ByteArray) {
     /** A signed file of an update's bytes. */

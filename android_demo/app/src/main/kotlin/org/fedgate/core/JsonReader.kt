@@ -12,7 +12,7 @@ private const val MOST_DIGITS = 4300 // as Python's int()
  * Parses strict JSON; [where] names the source in errors. Objects become maps in the order of the text, arrays lists,
  * whole numbers Long or BigInteger, others Double.
  *
- * The same texts are refused that fedgate's own reader (device_runtime/checks.py) refuses: what is not UTF-8, NaN and
+ * The same texts are refused that fedgate's own reader (device_runtime/formats/checks.py) refuses: what is not UTF-8, NaN and
  * infinities (1e999 too), a key twice in one object, lone surrogates. Throws [FedgateException].
  */
 fun parseJson(data: ByteArray, where: String): Any? {

@@ -4,7 +4,7 @@ private const val MOST_CHANNELS = 1 shl 16
 private const val MOST_MACS = 1L shl 50
 
 /**
- * One convolution or linear layer, as device_runtime/macs.py has it. kernel and output are (height, width).
+ * One convolution or linear layer, as device_runtime/formats/macs.py has it. kernel and output are (height, width).
  *
  * gate: a mask of its own closes output channels. inputGate: the gated layer whose mask closes input channels; a linear
  * layer after a flatten has C * positions of them. masked: false where the gate only scales and all channels are open.

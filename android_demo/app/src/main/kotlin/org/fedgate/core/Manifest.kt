@@ -33,7 +33,7 @@ class Program(
 class Listed(val sha256: String, val bytes: Long)
 
 /**
- * A checked manifest, version 1; the schema stands in device_runtime/manifest.py. shape is (1, C, H, W); background RGB,
+ * A checked manifest, version 1; the schema stands in device_runtime/formats/manifest.py. shape is (1, C, H, W); background RGB,
  * where pictures are transparent.
  */
 class Manifest(

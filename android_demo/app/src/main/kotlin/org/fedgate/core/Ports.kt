@@ -46,7 +46,7 @@ fun parseTailInfo(value: Any?, layers: List<Layer>): TailInfo? {
     )
 }
 
-/** Throws [FedgateException] unless a program has the ports of its role (device_runtime/ports.py has the table). */
+/** Throws [FedgateException] unless a program has the ports of its role (device_runtime/formats/ports.py has the table). */
 fun checkPorts(program: Program, manifest: Manifest) {
     val (inputs, outputs) = signature(program, manifest)
     if (program.inputs != inputs || program.outputs != outputs) {

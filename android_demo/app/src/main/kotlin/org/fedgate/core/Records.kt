@@ -6,7 +6,7 @@ private const val LABELLED_IMAGE = "labelled/image"
 private const val LABELLED_LABEL = "labelled/label"
 
 /**
- * Inputs float32 (n, C, H, W), normalised, and what programs must return for them; see device_runtime/records.py.
+ * Inputs float32 (n, C, H, W), normalised, and what programs must return for them; see device_runtime/formats/records.py.
  *
  * labelled: other images, uint8 (m, C, H, W), and labels, the class of each; null in bundles without them.
  */

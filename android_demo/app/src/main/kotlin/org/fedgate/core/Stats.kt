@@ -24,7 +24,7 @@ fun median(values: DoubleArray): Double {
 }
 
 /**
- * The median and order statistics around it; the same numbers as device_runtime/stats.py.
+ * The median and order statistics around it; the same numbers as device_runtime/bench/stats.py.
  *
  * The number of values below the true median is binomial(n, 1/2), whatever their distribution. Fewer than six values
  * cannot give 95 %, and then the ends are the extremes.

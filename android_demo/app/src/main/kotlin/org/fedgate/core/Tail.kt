@@ -8,7 +8,7 @@ private const val MOST = 2147483647L
 /** The tail's tensors by name, float32, read-only; and what the receiver of an update to it expects. */
 class Tail(val tensors: Map<String, Tensor>, val spec: UpdateSpec)
 
-/** Reads and checks a tail file (device_runtime/tail.py). Throws [FedgateException] for what does not fit. */
+/** Reads and checks a tail file (device_runtime/formats/tail.py). Throws [FedgateException] for what does not fit. */
 fun loadTail(file: File, manifest: Manifest): Tail {
     val read = readTensors(file)
     val fields = Fields(read.meta, "$file: the metadata")

@@ -48,7 +48,7 @@ class FunctionalTrainer(bundle: Bundle, program: Program, threads: Int) : Traine
 
 /**
  * Trains by a program of role `train-module`, which holds the parameters: what ExecuTorch's TrainingModule calls the
- * gradients are whole steps here (device_runtime/ports.py), and its SGD with learning rate 1 subtracts them.
+ * gradients are whole steps here (device_runtime/formats/ports.py), and its SGD with learning rate 1 subtracts them.
  */
 class ModuleTrainer(bundle: Bundle, program: Program) : Trainer(program) {
     private val module: TrainingModule

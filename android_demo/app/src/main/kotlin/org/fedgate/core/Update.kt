@@ -16,7 +16,7 @@ class Update(
     val strength: Map<String, DoubleArray>,
 )
 
-/** The blob that fedgate's server takes (device_runtime/update.py, version 2, codec fp32). */
+/** The blob that fedgate's server takes (device_runtime/formats/update.py, version 2, codec fp32). */
 fun encodeUpdate(update: Update, spec: UpdateSpec): ByteArray {
     val layers = spec.channels.keys.sortedWith(BY_CODE_POINT)
     val samples = List(spec.levels) { if (it == update.level) update.samples else 0L }

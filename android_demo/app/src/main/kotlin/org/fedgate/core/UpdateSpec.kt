@@ -1,7 +1,7 @@
 package org.fedgate.core
 
 /**
- * What the receiver of an update expects, by name (device_runtime/update_spec.py): shapes and axes of parameters, C of
+ * What the receiver of an update expects, by name (device_runtime/formats/update_spec.py): shapes and axes of parameters, C of
  * gated layers, and the base. An axis is the gated layer whose channels index a dimension, or null; a dimension of d
  * entries behind C channels holds d / C entries a channel.
  */

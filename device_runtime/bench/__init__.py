@@ -1,0 +1,1 @@
+"""Latency of a bundle's programs on this machine."""

@@ -1,0 +1,265 @@
+"""`fedgate export` as a function: a run directory becomes a bundle whose every program was run and compared."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from fedgate.device_runtime.engines import load_program
+from fedgate.device_runtime.engines.guard import remember
+from fedgate.device_runtime.errors import FedgateError, UsageError, choose
+from fedgate.device_runtime.formats.bundle import write_bundle
+from fedgate.device_runtime.formats.manifest import FITS
+from fedgate.device_runtime.formats.records import REFERENCE_META, SALIENCE_META
+from fedgate.device_runtime.formats.tensors import pack
+from fedgate.device_runtime.kernels.build import ensure
+from fedgate.device_runtime.pictures.fit import parse_colour
+from fedgate.device_runtime.storage import scratch_folder
+from fedgate.device_runtime.tables import console as plain_console
+from fedgate.device_runtime.text import printable
+from fedgate.device_runtime.verify import verify
+from fedgate.train.config.options import TRAINABLE
+from fedgate.train.data.augment import normalise
+from fedgate.train.ingredients import make_network, run_data
+from fedgate.train.network.build import load_tensors
+from fedgate.train.server.run_directory import RunDirectory
+
+from .check import compare_gated, compare_plain
+from .left_out import LeftOut
+from .lowering import LOWERINGS, lower
+from .programs import entry, plan_programs
+from .reference import EagerReference, fixed_masks
+from .static_masks import check_client, kept_by_level, mask_records
+from .tail_programs import TailPrograms
+from .trainable import check_engines, make_trainable
+
+REFERENCE_IMAGES = 8  # kept in the bundle
+COMPARED_IMAGES = 16  # run through every program before the bundle is written
+
+
+def load_network(path):
+    """The trained network of a run, in evaluation mode: (run directory, network)."""
+    directory = RunDirectory.open(path)
+    network = make_network(directory.info)
+    load_tensors(network, directory.model_tensors())
+    return directory, network.eval()
+
+
+def test_images(data, count):
+    """The first test images of a run's data, normalised: float32 (count, C, H, W)."""
+    return normalise(data.test_images[:count], data.mean, data.std).numpy()
+
+
+def export_run(
+    run,
+    out,
+    engines,
+    dense_run=None,
+    overwrite=False,
+    console=None,
+    client=None,
+    calibrate=None,
+    trainable=None,
+    batch_size=16,
+    moved=None,
+    left_out=None,
+):
+    """Export a run to a bundle for the given engines; returns the loaded `Bundle`.
+
+    dense_run: a run of the same model with gate `none`, whose network becomes the `dense` program; without it that is
+    this run's network with its gates removed, good as a baseline of speed alone.
+    client, calibrate: whose masks static programs have, where not those of all clients: a client's, by its number, or
+    those of a folder of images.
+    trainable: "head" or "last-stage", to add the programs that train it in batches of `batch_size`. moved: where the
+    run's data lie now, if not where they did. left_out: a list that gets {"program", "reason"} of each program that a
+    runtime cannot have: one that cannot be lowered to it, or that it cannot run; the console says so too.
+    Raises `FedgateError` when a program does not compute what eager PyTorch computes, or when none could be made;
+    nothing is written then.
+    """
+    console = console or plain_console(stderr=True, quiet=True)
+    out = Path(out)
+    if not engines:
+        raise UsageError(f"no engine to export to; known: {', '.join(LOWERINGS)}")
+    for engine in engines:
+        choose("engine", engine, LOWERINGS)
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out} exists: choose another --out, or replace it with --overwrite")
+    directory, network = load_network(run)
+    check_masks(directory, client, calibrate)
+    dense = network if dense_run is None else check_dense(load_network(dense_run)[1], network, dense_run)
+    if trainable is not None:
+        choose("trainable part", trainable, TRAINABLE[1:])
+        check_engines(engines)
+    data, _ = run_data(directory.info, moved)
+    images = test_images(data, COMPARED_IMAGES)
+    checkpoint = directory.load()
+    if checkpoint is None:
+        raise FedgateError(f"{run} has no checkpoint, and so no salience record: train it for a round or more")
+    scope, records = mask_records(directory, network, checkpoint.salience, client, calibrate, console)
+    kept = kept_by_level(network, records, scope, console)
+    part = None if trainable is None else make_trainable(directory, checkpoint.state, trainable, batch_size)
+    return build_bundle(
+        network,
+        dense,
+        kept,
+        images,
+        engines,
+        out,
+        manifest_fields(directory, network, checkpoint.state.round, dense_run) | {"masks": scope},
+        pack_salience(records if network.gates else {}),
+        overwrite,
+        console,
+        part and TailPrograms(part, data),
+        left_out,
+    )
+
+
+def check_masks(directory, client, calibrate):
+    """Refuse contradictory or unknown owners of static masks, before minutes of work."""
+    if client is not None and calibrate is not None:
+        raise UsageError("give either --client N or --calibrate DIR: static programs have the masks of one record")
+    if (client is not None or calibrate is not None) and directory.info.config.gate == "none":
+        raise UsageError(f"{directory.path} was trained with gate 'none': it has no masks to choose")
+    if client is not None:
+        check_client(directory, client)
+
+
+def check_dense(dense, network, path):
+    """Refuse a dense run that is no baseline for a network."""
+    if dense.gates:
+        raise UsageError(f"{path} is no dense run: it was trained with gate '{dense.gate}', not 'none'")
+    shapes = [[(layer.name, layer.in_channels, layer.out_channels) for layer in n.layers] for n in (dense, network)]
+    if shapes[0] != shapes[1] or dense.shape != network.shape:
+        raise UsageError(f"{path} holds another model: a baseline has the same layers")
+    return dense
+
+
+def pack_salience(records):
+    arrays = {}
+    for scope, record in records.items():
+        arrays |= record.tensors(scope)
+    return pack(arrays, SALIENCE_META)
+
+
+def manifest_fields(directory, network, rounds, dense_run):
+    """The manifest's fields that describe the run; the programs are added when they are made."""
+    info, config = directory.info, directory.info.config
+    return {
+        "model": printable(config.model),
+        "gate": config.gate,
+        "width": config.width,
+        "dataset": info.data["name"],
+        "labels": info.data["labels"],
+        "input": {
+            "shape": [1, *network.shape],
+            "layout": "NCHW",
+            "mean": info.data["mean"],
+            "std": info.data["std"],
+            "fit": FITS[0],
+            "background": list(parse_colour(config.background)),
+        },
+        "densities": list(network.densities),
+        "default_level": len(network.densities) - 1,
+        "layers": [layer.to_json() for layer in network.layers],
+        "training": {
+            "run": info.run,
+            "rounds": rounds,
+            "clients": config.clients,
+            "partition": config.partition,
+            "seed": config.seed,
+            "trainable": config.trainable,
+            "dense": "trained without gates" if dense_run else "gates removed: a baseline of speed, not of accuracy",
+        },
+    }
+
+
+def build_bundle(
+    network, dense, kept, images, engines, out, fields, salience, overwrite, console, tail=None, notes=None
+):
+    """Lower, stage, run, compare, and only then write. tail: the `TailPrograms` of a bundle that trains."""
+    reference, classes = EagerReference(network), len(fields["labels"])
+    dense_reference = EagerReference(dense)
+    plans = plan_programs(network, dense, kept)
+    files, left_out = {"salience.safetensors": salience}, LeftOut(console, notes)
+    entries = []
+    no_kernel = kernel_missing(engines, plans, console)
+    for engine in engines:
+        for plan in plans:
+            if engine not in plan.engines or (plan.role == "skip" and no_kernel):
+                continue
+            program = entry(plan, engine, network, classes)
+            with console.status(f"lowering {engine} {plan.stem}"), left_out.unless_possible(program["file"]):
+                files[program["file"]] = lower(plan.network, engine, network.shape, plan.takes_level)
+                entries.append((plan, program))
+    expected = expected_outputs(reference, dense_reference, plans, images)
+    tensors = {name: value[:REFERENCE_IMAGES] for name, value in expected.items()} | (tail.labelled() if tail else {})
+    files["reference.safetensors"] = pack({"image": images[:REFERENCE_IMAGES], **tensors}, REFERENCE_META)
+    tails = []
+    if tail is not None:
+        tails, made = tail.make(engines, not no_kernel, console, left_out)
+        files, fields = files | made, fields | {"tail": tail.fields()}
+    left_out.refuse_nothing([program for _, program in entries])
+    fields = fields | {"programs": [program for _, program in entries] + tails}
+    with scratch_folder(Path(tempfile.gettempdir()), "fedgate-export") as folder:
+        staged = write_bundle(folder / "staged.fedgate", fields, files)
+        for (plan, _), program in zip(entries, staged.manifest.programs[: len(entries)], strict=True):
+            with left_out.unless_possible(program.file):
+                loaded = load_program(staged, program)
+                if plan.takes_level:
+                    result = compare_gated(loaded, reference, images, len(network.densities))
+                else:
+                    result = compare_plain(loaded, images, expected[output_name(plan)])
+                report(console, program, result)
+        if tail is not None:
+            for program, result in tail.compare(staged, images):
+                report(console, program, result)
+        if left_out.files & files.keys():
+            entries = [(plan, program) for plan, program in entries if program["file"] not in left_out.files]
+            files = {name: blob for name, blob in files.items() if name not in left_out.files}
+            left_out.refuse_nothing([program for _, program in entries])
+            fields = fields | {"programs": [program for _, program in entries] + tails}
+            staged = write_bundle(Path(folder, "staged.fedgate"), fields, files, overwrite=True)
+        remember(staged, staged.manifest.programs)  # they have just run here
+        bad = [row for row in verify(staged) if row["status"] == "mismatch"]
+        if bad:
+            raise FedgateError(f"{bad[0]['file']} does not pass its own verification: {bad[0]['reason']}")
+    return write_bundle(out, fields, files, overwrite=overwrite)
+
+
+def kernel_missing(engines, plans, console):
+    """Build the kernel where a `skip` program will need it; why it cannot be, or None."""
+    if not any(plan.role == "skip" and set(engines) & set(plan.engines) for plan in plans):
+        return None
+    with console.status("building the channel-skipping kernel"):
+        reason = ensure()
+    if reason:
+        console.print(f"no skip programs: {reason}; masked runs everywhere", soft_wrap=True)
+    return reason
+
+
+def output_name(plan):
+    return f"{plan.role}/logits" if plan.level is None else f"{plan.role}/{plan.level}/logits"
+
+
+def expected_outputs(reference, dense_reference, plans, images):
+    """The outputs that eager PyTorch gives, as arrays of a bundle's reference file."""
+    outputs = {"dense/logits": dense_reference.dense(images)}
+    network = reference.network
+    if network.gates:
+        for level in range(len(network.densities)):
+            logits, opened, gates = reference.run(images, level)
+            outputs[f"masked/{level}/logits"] = logits
+            outputs[f"masked/{level}/open"] = opened.astype(np.uint8)
+            outputs[f"masked/{level}/gate"] = gates
+    for plan in plans:
+        if plan.role == "static":
+            masks = fixed_masks(network.layers, plan.kept)
+            outputs[output_name(plan)] = reference.run(images, plan.level, forced=masks)[0]
+    return {name: value if value.dtype == np.uint8 else value.astype(np.float32) for name, value in outputs.items()}
+
+
+def report(console, program, result):
+    text = f"{program.file}: {program.bytes:,} bytes, equals eager to {result.max_error:.1e}"
+    if result.decisions:
+        text += f", {result.decisions:,} mask decisions, {result.close_calls} close calls"
+    console.print(text, soft_wrap=True)

@@ -1,0 +1,89 @@
+"""The `cohort` engine: the clients of a round train together on one GPU, as stacked networks (see `stacked`).
+
+It gives what the loop gives, up to the order of floating-point sums; evaluation and fine-tuning are the loop's own.
+"""
+
+import dataclasses
+import logging
+import time
+
+from fedgate.device_runtime.errors import UsageError
+from fedgate.device_runtime.formats.update import apply_download
+from fedgate.device_runtime.formats.uploads import held_round, weights
+
+from ..local.client import LocalPlan
+from ..local.stack import train_together
+from ..local.stacked_forward import loose_tensor, random_node, strange_node
+from ..network.build import load_tensors
+from .loop import LoopEngine
+
+TOGETHER = 16  # clients in one stack: their activations are in memory at the same time
+# What `together.Stack` knows of a plan; `upload_share` and `codec` are of the upload, and `sliced` computes the same.
+KNOWN = {"densities", "epochs", "batch_size", "lr", "momentum", "weight_decay", "clip_norm", "augment", "precision",
+         "lr_decay", "adaptive_gradient", "algorithm", "proximal_mu", "upload_share", "codec", "sliced"}  # fmt: skip
+OWN = {"seed", "level"}
+
+
+def reason_against(network, plans):
+    """Why clients with these plans have to train one after the other, in words; None where they need not."""
+    node = random_node(network)
+    if node is not None:
+        return f"{node} drops out at random, and each client draws for itself"
+    if network.training_graph is not None:
+        return "the network computes in training something else than in evaluation"
+    node = strange_node(network)
+    if node is not None:
+        return f"{node} is nothing that stacked networks have"
+    loose = loose_tensor(network)
+    if loose is not None:
+        return f"'{loose}' belongs to no layer"
+    if any(plan.algorithm == "scaffold" for plan in plans):
+        return "SCAFFOLD's control variates are the loop's alone"
+    for field in dataclasses.fields(LocalPlan):
+        values = [getattr(plan, field.name) for plan in plans]
+        if field.name not in KNOWN | OWN and any(value != field.default for value in values):
+            return f"the clients' plans have {field.name}, which is the loop's alone"
+        if field.name not in OWN and any(value != values[0] for value in values):
+            return f"the clients' plans differ in {field.name}"
+    return None
+
+
+class CohortEngine(LoopEngine):
+    """A `LoopEngine` of one process that trains up to `TOGETHER` clients at a time."""
+
+    reason = None  # why the last round's clients trained one after the other
+
+    def train(self, clients, broadcast, plan_of, states):
+        if self.pool:
+            raise UsageError("--workers is for --engine loop: the cohort engine trains its clients in one process")
+        clients, plans = list(clients), {client: plan_of(client) for client in clients}
+        reason = clients and reason_against(self.trainer.network, list(plans.values()))
+        if reason:
+            if reason != self.reason:
+                logging.getLogger(__name__).warning("clients train one after the other: %s", reason)
+            self.reason = reason
+            yield from super().train(clients, broadcast, plan_of, states)
+            return
+        for start in range(0, len(clients), TOGETHER):
+            chosen = clients[start : start + TOGETHER]
+            yield from self.together(chosen, broadcast, plans, states)
+
+    def together(self, clients, broadcast, plans, states):
+        """Train clients in one stack; yields their `TaskResult`s, each with an equal share of the time."""
+        started, cpu, trainer = time.perf_counter(), time.process_time(), self.trainer
+        states = {client: states.get(client, {}) for client in clients}
+        bases = {}  # by the round whose weights a client holds; what it then has is the same
+        for state in states.values():
+            round_ = held_round(state)
+            if round_ not in bases:
+                bases[round_] = apply_download(broadcast.blob(round_), broadcast.spec, broadcast.held(round_))
+        load_tensors(trainer.network, weights(bases[round_]), partly=True)  # what is frozen does not travel
+        examples = [trainer.examples(client) for client in clients]
+        found = train_together(trainer.network, examples, trainer.statistics, [plans[client] for client in clients])
+        share = 1 / len(clients)
+        seconds, cpu_seconds = (time.perf_counter() - started) * share, (time.process_time() - cpu) * share
+        for client, (tensors, result) in zip(clients, found, strict=True):
+            load_tensors(trainer.network, tensors)
+            state, clocks = states[client], (time.perf_counter() - seconds, time.process_time() - cpu_seconds)
+            base = bases[held_round(state)]
+            yield trainer.send(client, result, broadcast.spec, base, plans[client], state, *clocks)

@@ -1,0 +1,179 @@
+"""Norm statistics for the averaged model, pooled from all clients that took part in the last round.
+
+Averaging spoils them: a client's running statistics are those of its own weights, which differ from the average, and a
+mean of variances misses how far the clients' means lie apart. So when the last round is aggregated, clients run the
+averaged network over their images, batch by batch with the batch's own statistics as in training, and send mean and
+variance of what each norm reads. No single client's statistics are ever used: those of a few classes ruin the network.
+The bytes and the simulated time of this exchange are counted in the last round's: every client's download, a forward
+pass of its images at each of its levels, and its upload, and the round lasts until the slowest is done.
+
+A blob is safetensors: NORM/running_mean and NORM/running_var, float32 (C,), for the norms of the levels that the client
+trains; metadata {"format": "fedgate-norms", "version": 1, "run": text, "round": int, "client": int, "examples": int}.
+"""
+
+import numpy as np
+import torch
+
+from fedgate.device_runtime.errors import FedgateError
+from fedgate.device_runtime.formats import macs
+from fedgate.device_runtime.formats.checks import Fields
+from fedgate.device_runtime.formats.tensors import pack, unpack
+from fedgate.device_runtime.formats.update import MOST, MOST_HEADER
+from fedgate.device_runtime.formats.uploads import held_round, weights
+
+from ..data.augment import normalise
+from ..strategies.masked import ENOUGH
+from ..strategies.statistics import within
+from .arrivals import Upload
+
+FORMAT, VERSION = "fedgate-norms", 1
+KINDS = ("running_mean", "running_var")
+BATCH = 250  # images at most; even ones, as in training
+
+
+def norms_of(network, levels):
+    """The norms of some levels, and those without one, by the name of their state."""
+    return network.free_norms | {
+        f"{name}.norms.{level}": unit.norms[level]
+        for name, unit in network.units.items()
+        if len(unit.norms)
+        for level in levels
+    }
+
+
+@torch.no_grad()
+def measure(network, images, statistics, levels):
+    """What each norm of some levels reads on a client's images: arrays by name, float32 (C,).
+
+    images: uint8 (n, C, H, W); statistics: (mean, std) of the data. Sums are float64. The network is left as it was.
+    """
+    norms = norms_of(network, levels)
+    sums = {name: [0.0, 0.0, 0] for name in norms}
+    momenta = {norm: norm.momentum for norm in norms.values()}
+
+    def add(sum_, x):
+        x = x.double()
+        places = (0, *range(2, x.dim()))
+        sum_[0] = sum_[0] + x.sum(places)
+        sum_[1] = sum_[1] + x.square().sum(places)
+        sum_[2] += x.numel() // x.shape[1]
+
+    hooks = [
+        norm.register_forward_pre_hook(lambda _, args, name=name: add(sums[name], args[0]))
+        for name, norm in norms.items()
+    ]
+    network.train()
+    for norm in norms.values():
+        norm.momentum = 0.0
+    for part in torch.tensor_split(images, -(-len(images) // BATCH)):
+        x = normalise(part, *statistics).contiguous(memory_format=torch.channels_last)
+        for network.level in levels:
+            network(x)
+    for hook in hooks:
+        hook.remove()
+    for norm, momentum in momenta.items():
+        norm.momentum = momentum
+    found = {}
+    for name, (first, second, count) in sums.items():
+        mean = first / count
+        found[f"{name}.running_mean"] = mean.float().cpu().numpy()
+        found[f"{name}.running_var"] = (second / count - mean.square()).clamp_min(0).float().cpu().numpy()
+    return found
+
+
+def encode(measured, run, round_, client, examples):
+    """The blob that a client sends."""
+    meta = {"format": FORMAT, "version": VERSION, "run": run, "round": round_, "client": client, "examples": examples}
+    return pack(measured, meta)
+
+
+def decode(blob, shapes, run, round_):
+    """Check a client's blob: (examples, arrays by name). Raises `FedgateError` with the reason why it is refused.
+
+    shapes: of the norms' statistics that the client was asked for, by name.
+    """
+    room = MOST_HEADER + sum(4 * int(np.prod(shape)) + 2 * len(name) + 200 for name, shape in shapes.items())
+    if len(blob) > room:
+        raise FedgateError(f"the norm statistics have {len(blob)} bytes, and those of this network at most {room}")
+    arrays, meta = unpack(blob, "the norm statistics")
+    fields = Fields(meta, "the norm statistics")
+    for key, wanted in (("format", FORMAT), ("version", VERSION), ("run", run), ("round", round_)):
+        if fields.get(key) != wanted:
+            fields.refuse(key, repr(wanted))
+    if arrays.keys() != shapes.keys():
+        raise FedgateError(f"the norm statistics lack or do not know {sorted(arrays.keys() ^ shapes.keys())[0]!r}")
+    for name, array in arrays.items():
+        if array.dtype != np.float32 or array.shape != tuple(shapes[name]) or not np.isfinite(array).all():
+            raise FedgateError(f"the norm statistics' {name!r} is no finite float32 {list(shapes[name])}")
+        if name.endswith("var") and (array < 0).any():
+            raise FedgateError(f"the norm statistics' {name!r} is negative")
+    return fields.whole("examples", 1, MOST), arrays
+
+
+def pool(measured):
+    """Statistics of all clients' images together: measured: [(examples, arrays by name)], in the order of clients.
+
+        mean = sum n_k mean_k / sum n_k        var = sum n_k (var_k + (mean_k - mean)^2) / sum n_k
+
+    Each over the clients that measured that norm. Returns arrays by name, float32.
+    """
+    pooled = {}
+    for name in sorted({name for _, arrays in measured for name in arrays if name.endswith("running_mean")}):
+        other = name.removesuffix("mean") + "var"
+        parts = [(n, arrays[name].astype(np.float64), arrays[other]) for n, arrays in measured if name in arrays]
+        total = sum(n for n, _, _ in parts)
+        mean = sum(n * m for n, m, _ in parts) / total
+        pooled[name] = mean.astype(np.float32)
+        pooled[other] = (sum(n * (v + (m - mean) ** 2) for n, m, v in parts) / total).astype(np.float32)
+    return pooled
+
+
+def near_the_others(measured, tensors):
+    """What clients measured, each statistic no further from the others' than `strategies.statistics` lets it.
+
+    tensors: the model's, by name, whose own statistics stand in where fewer than three clients measured a norm.
+    """
+    made = [(examples, dict(arrays)) for examples, arrays in measured]
+    for name in sorted({name for _, arrays in measured for name in arrays if name.endswith("running_mean")}):
+        other = name.removesuffix("mean") + "var"
+        there = [arrays for _, arrays in made if name in arrays]
+        means, variances = (np.array([arrays[key] for arrays in there], np.float64) for key in (name, other))
+        sent = np.ones(means.shape, bool)
+        found = within(means, variances, sent, tensors[name], tensors[other], young=len(there) < ENOUGH)
+        for arrays, mean, variance in zip(there, *found, strict=True):
+            arrays |= {name: mean.astype(np.float32), other: variance.astype(np.float32)}
+    return made
+
+
+def pooled_norms(run, turnout):
+    """The statistics pooled from the clients whose updates the run's state is made of: (arrays by name, seconds).
+
+    The bytes and the simulated seconds that this takes are added to the clients' rows of the turnout; the seconds
+    returned are the slowest client's. A client whose blob is refused is left out, and its row says why.
+    """
+    broadcast, levels = run.broadcast(), range(len(run.config.density))
+    clients = sorted(update.client for update, source in turnout.joined if isinstance(source, Upload))
+    levels_of = {
+        client: levels if run.client_levels[client] is None else [run.client_levels[client]] for client in clients
+    }
+    rows, measured, slowest = {row["client"]: row for row in turnout.rows}, [], 0.0
+    passes = [sum(macs.nominal(run.layers, density).values()) for density in run.config.density]
+    blobs = run.engine.measure_norms(
+        clients, weights(broadcast.public), run.config.density, levels_of.get, run.info.run, run.state.round
+    )
+    for client, blob in zip(clients, blobs, strict=True):
+        received = len(broadcast.blob(held_round(run.clients[client])))
+        rows[client]["bytes_down"] += received
+        rows[client]["bytes_up"] += len(blob)
+        costs = len(run.parts[client]) * sum(passes[level] for level in levels_of[client])
+        seconds = run.clocks.receiving(received) + run.clocks.training(client, costs) + run.clocks.sending(len(blob))
+        rows[client]["simulated_seconds"] = (rows[client]["simulated_seconds"] or 0.0) + seconds
+        slowest = max(slowest, seconds)
+        norms = norms_of(run.network, levels_of[client])
+        shapes = {f"{name}.{kind}": norm.running_mean.shape for name, norm in norms.items() for kind in KINDS}
+        try:
+            examples, arrays = decode(blob, shapes, run.info.run, run.state.round)
+            measured.append((min(examples, len(run.parts[client])), arrays))
+        except FedgateError as error:
+            rows[client]["reason"] = str(error)
+    return pool(near_the_others(measured, run.state.tensors)), slowest
