@@ -17,7 +17,7 @@ import numpy as np
 from fedgate.device_runtime.bench.latency import interleave
 from fedgate.device_runtime.bench.stats import paired_ratio
 from fedgate.device_runtime.board.machine import OtherLoad, machine_info
-from fedgate.device_runtime.engines import load_program
+from fedgate.device_runtime.engines import Prediction, open_program
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.formats.bundle import Bundle, listing
 from fedgate.device_runtime.formats.macs import mask_width
@@ -61,7 +61,7 @@ def load(folder, name, eval_network, engine, network):
     """Lower an image -> logits network and load it as a program that belongs to no bundle."""
     place = Path(folder, f"{name}.{LOWERINGS[engine][0]}")
     place.write_bytes(lower(eval_network, engine, network.shape, has_level=False))
-    return load_program(bundle_of(folder, network), program_entry(place, engine, "dense", network))
+    return open_program(bundle_of(folder, network), program_entry(place, engine, "dense", network))
 
 
 def lowered_digest(body, *facts):
@@ -125,40 +125,30 @@ def measure(networks, engine, network, seconds, inputs=None):
         for program in programs:  # warm up
             for image in inputs:
                 program.run(image[None])
-        times = interleave(programs, inputs, None, None, seconds)
+        times = interleave([(program, None) for program in programs], inputs, None, seconds)
     return dict(zip(networks, summary(times, list(networks).index("dense")), strict=True))
 
 
 @dataclass
 class Played:
-    """What a program returned in another process, in the place of a loaded program: image by image, level by level.
+    """What a program returned in another process, as a `Model` of those images: image by image, level by level.
 
-    logits: (levels, n, classes); open: uint8 (levels, n, sum of C_out), or None; kernel_macs: (levels, n), as the
-    kernel counted them. A program that takes no level has one.
+    logits: (levels, n, classes); open: uint8 (levels, n, sum of C_out), or None; macs: (levels, n). A program that
+    takes no level has one.
     """
 
     program: Program
     images: np.ndarray
     logits: np.ndarray
     open: np.ndarray | None
-    kernel_macs: np.ndarray
+    macs: np.ndarray
 
     def run(self, image, level=None):
-        """As `LoadedProgram.run`, for an image and a level that were run."""
+        """As of any `Model`, for an image and a level that were run."""
         index = np.flatnonzero((self.images == image).all((1, 2, 3)))[:1]
         row = level if self.program.takes_level else 0
-        return self.logits[row, index], None if self.open is None else self.open[row, index]
-
-
-class AtLevel:
-    """A loaded program at one level, as `interleave` takes programs: a level of each there, so none is asked for."""
-
-    def __init__(self, loaded, level):
-        self.program, self.invoke = loaded.program, loaded.invoke
-        self._loaded, self._level = loaded, level
-
-    def prepare(self, image, _):
-        self._loaded.prepare(image, self._level)
+        opened = None if self.open is None else self.open[row, index]
+        return Prediction(self.logits[row, index], opened, float(self.macs[row, index][0]))
 
 
 class TimingProcess:
@@ -220,7 +210,7 @@ def _serve(pipe, bundle, programs, images, threads):
         found = []
         for program in programs:
             try:
-                loaded.append(load_program(bundle, program, threads))
+                loaded.append(open_program(bundle, program, threads))
                 found.append(_run_all(loaded[-1], images, len(bundle.manifest.densities)))
             except FedgateError as error:
                 loaded[len(found) :] = [None]
@@ -228,7 +218,7 @@ def _serve(pipe, bundle, programs, images, threads):
         pipe.send(found)
         chosen, seconds = pipe.recv()
         others = OtherLoad()
-        times = interleave([AtLevel(loaded[i], level) for i, level in chosen], images, None, None, seconds)
+        times = interleave([(loaded[i], level) for i, level in chosen], images, None, seconds)
         pipe.send((times, others.cores()))
     except (EOFError, BrokenPipeError):
         return  # the caller is gone, or wants no times
@@ -237,15 +227,10 @@ def _serve(pipe, bundle, programs, images, threads):
 
 
 def _run_all(loaded, images, levels):
-    """(logits, open, kernel_macs) as in `Played`."""
-    logits, masks, macs = [], [], []
-    for level in range(levels) if loaded.program.takes_level else [loaded.program.level]:
-        runs, counts = [], []
-        for image in images:
-            runs.append(loaded.run(image[None], level))
-            counts.append(loaded.kernel_macs())
-        logits.append(np.concatenate([logit for logit, _ in runs]))
-        masks.append([mask for _, mask in runs])
-        macs.append(counts)
-    opened = np.stack([np.concatenate(rows) for rows in masks]) if loaded.program.takes_level else None
-    return np.stack(logits), opened, np.array(macs)
+    """(logits, open, macs) as in `Played`."""
+    program = loaded.program
+    chosen = range(levels) if program.takes_level else [program.level]
+    runs = [[loaded.run(image[None], level) for image in images] for level in chosen]
+    opened = np.array([[found.open[0] for found in row] for row in runs]) if program.takes_level else None
+    logits = np.array([[found.logits[0] for found in row] for row in runs])
+    return logits, opened, np.array([[found.macs for found in row] for row in runs])

@@ -22,7 +22,7 @@ from fedgate.device_runtime.engines import available
 from fedgate.device_runtime.tables import console, table
 from fedgate.device_runtime.tuning.examples import write_samples
 from fedgate.device_runtime.tuning.finetune import finetune
-from fedgate.device_runtime.tuning.model import TunedModel, model_role, tuned_trunks
+from fedgate.device_runtime.tuning.model import model_role, open_tail, tuned_trunks
 from fedgate.device_runtime.tuning.personal import load_personal
 from fedgate.device_runtime.tuning.plan import TailPlan
 from fedgate.export.pipeline import export_run
@@ -73,7 +73,7 @@ def client_rows(bundle, run, part, data, classes, each, epochs, lr, engine, work
     images = normalise(data.test_images[test], data.mean, data.std)
     labels, found = data.test_labels.numpy()[test], {}
     for when, tensors in (("before", bundle.tail().tensors), ("after", personal.tensors)):
-        model = TunedModel(bundle, best, tensors)
+        model = open_tail(bundle, best, tensors)
         results = [model.run(image[None], plan.level) for image in images.numpy()]
         logits, masks = (np.concatenate([result[i] for result in results]) for i in (0, 1))
         found[when] = float((logits.argmax(1) == labels).mean())

@@ -35,7 +35,8 @@ from fedgate.device_runtime.formats.bundle import Bundle
 from fedgate.device_runtime.targets.emulated import kernel
 from fedgate.device_runtime.targets.emulated.emulator import Emulator, last_line, own_package
 from fedgate.device_runtime.targets.emulated.root import open_emulator
-from fedgate.export.pipeline import build_bundle, pack_salience
+from fedgate.export.build import build_bundle
+from fedgate.export.pipeline import pack_salience
 from fedgate.train.network.build import build_network
 from fedgate.train.network.salience import SalienceCollector
 

@@ -13,7 +13,7 @@ from common import REPOSITORY, keep, lowered_digest, program_entry
 from int8 import lower_int8
 from torch import nn
 
-from fedgate.device_runtime.engines.program_macs import kernel_macs, stock_macs
+from fedgate.device_runtime.engines.program_macs import stock_macs
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.formats import macs
 from fedgate.device_runtime.formats.manifest import Program
@@ -151,15 +151,17 @@ def choosing(of, reference, role, body, timed):
 
     def compare(played):
         result = compare_gated(played, reference, of.images, len(network.densities))
-        for masks, counted in zip(played.open, played.kernel_macs, strict=True):
-            asked = [kernel_macs(facts, played.program, mask[None]) for mask in masks]
+        stock = stock_macs(facts, played.program)
+        for masks, counted in zip(played.open, played.macs, strict=True):
+            asked = macs.executed(network.layers, masks)
+            asked = (stock + sum(asked[name] for name in layers) + np.zeros(len(masks))).tolist()
             if asked != counted.tolist():
                 raise mismatch(played.program, f"its kernel counts {counted.tolist()} MACs, its masks ask for {asked}")
         return result
 
     def work(played, level):
         asked = float(np.mean(macs.total(macs.executed(network.layers, played.open[level]))))
-        return played.kernel_macs[level].mean() + stock_macs(facts, played.program), asked
+        return played.macs[level].mean(), asked
 
     densities = [network.densities[level] for level in timed]
     return Variant(role, role, body, network, densities, compare, work, timed=timed, kernel_layers=layers)

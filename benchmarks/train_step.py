@@ -10,6 +10,7 @@ Interleaved in one process, one thread; ratios are medians of pairs.
 import copy
 import functools
 import time
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,8 +27,8 @@ from fedgate.device_runtime.formats.manifest import parse_manifest, render_manif
 from fedgate.device_runtime.formats.tail import Tail
 from fedgate.export.check_training import OPTIONS, batch_of, start
 from fedgate.export.cut import cut_network, tail_nodes, trunk_network
-from fedgate.export.tail_programs import TailPrograms
-from fedgate.export.trainable import TRAINING_ENGINES, Trainable, train_plan
+from fedgate.export.tail_plans import train_plan
+from fedgate.export.trainable import TRAINING_ENGINES, Trainable
 from fedgate.train.data.augment import normalise
 from fedgate.train.network.build import build_network
 from fedgate.train.network.tails import freeze, trunk
@@ -47,16 +48,17 @@ def make_part(model, density, trainable, batch):
 
 def load_step(part, engine, folder):
     """The loaded train program."""
-    plan, network = train_plan(part), part.network
-    data = plan.lower(engine, network.shape)
-    program = plan.entry(engine) | listing(data)
+    network = part.network
+    program, files = train_plan(part).make(engine)
+    (data,) = files.values()
+    program |= listing(data)
     (folder / program["file"]).write_bytes(data)
     fields = {
         "model": "benchmark", "gate": network.gate, "width": 1.0, "dataset": "none", "labels": list("0123456789"),
         "input": {"shape": [1, *SHAPE], "layout": "NCHW", "mean": [0.5] * 3, "std": [0.25] * 3},
         "densities": list(network.densities), "default_level": 0, "training": {},
         "layers": [layer.to_json() for layer in network.layers],
-        "tail": TailPrograms(part, None).fields(), "programs": [program],
+        "tail": asdict(part.info), "programs": [program],
         "files": dict.fromkeys(("salience.safetensors", "reference.safetensors", "tail.safetensors"), NOTHING),
     }  # fmt: skip
     manifest = parse_manifest(render_manifest(fields))

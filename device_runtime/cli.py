@@ -142,13 +142,14 @@ def bench(bundle, engine, role, level, density, threads, seconds, rounds, cpus, 
       fedgate bench digits.fedgate --target ssh:pi@raspberrypi --python venv/bin/python
       fedgate bench digits.fedgate --target emulated:cortex-a72
     """
+    from .bench.latency import BenchOptions
     from .bench.latency import bench as bench_bundle
     from .formats.bundle import load_bundle
     from .targets import elsewhere
 
     there = elsewhere()
-    options = (engine, role, threads, level, density, rounds, seconds, sustained, cpus)
-    result = there or bench_bundle(load_bundle(bundle), *options, personal=personal)
+    options = BenchOptions(engine, role, threads, level, density, rounds, seconds, sustained, cpus, personal)
+    result = there or bench_bundle(load_bundle(bundle), options)
     if as_json:
         return _print_json(result)
     from .tables import print_bench, print_counts

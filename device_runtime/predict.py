@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .engines import Prediction
 from .engines.guard import check
-from .engines.program_macs import asked_macs, executed_macs
+from .engines.program_macs import asked_macs
 from .engines.select import best, choose_level, matching, runnable
 from .errors import FedgateError
 from .formats import macs
@@ -55,8 +56,7 @@ def predict(
         except FedgateError as error:
             unreadable.append({"image": str(path), "reason": str(error)})
             continue
-        logits, open = loaded.run(image, level if program.takes_level else None)
-        rows.append({"image": str(path), **describe(manifest, program, level, logits[0], open)})
+        rows.append({"image": str(path), **describe(manifest, program, loaded.run(image, level))})
     if not rows:
         raise FedgateError(f"{unreadable[0]['reason']}{more_than_one(unreadable)}")
     return {
@@ -91,12 +91,12 @@ def more_than_one(unreadable: Sequence) -> str:
     return f" (and {len(unreadable) - 1:,} more)" if len(unreadable) > 1 else ""
 
 
-def describe(manifest: Manifest, program: Program, level: int, logits: np.ndarray, open: np.ndarray | None) -> dict:
-    """One prediction from logits (classes,) and masks (1, sum of C_out) or None, as a JSON object."""
-    probabilities = softmax(logits)
+def describe(manifest: Manifest, program: Program, found: Prediction) -> dict:
+    """One prediction as a JSON object."""
+    probabilities, open = softmax(found.logits[0]), found.open
     top = int(probabilities.argmax())
     dense = macs.total(macs.dense(manifest.layers))
-    asked = asked_macs(manifest, program, level, open)
+    asked = asked_macs(manifest, program, open)
     layers = []
     if open is not None:
         for layer in macs.gated(manifest.layers):
@@ -107,7 +107,7 @@ def describe(manifest: Manifest, program: Program, level: int, logits: np.ndarra
         "probability": float(probabilities[top]),
         "probabilities": dict(zip(manifest.labels, map(float, probabilities), strict=True)),
         "asked_macs": round(asked),
-        "executed_macs": round(executed_macs(manifest, program, level, open)),
+        "executed_macs": round(found.macs),
         "asked_share_of_dense": asked / dense if dense else 1.0,
         "layers": layers,
     }

@@ -11,7 +11,9 @@ import numpy as np
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.formats.macs import gated, kept, mask_slices
-from fedgate.device_runtime.verify import MOST_CLOSE_CALLS, TOLERANCE, compare_masks, relative_error
+from fedgate.device_runtime.verify import MOST_CLOSE_CALLS, compare_masks, relative_error
+
+from .reference import EagerReference
 
 
 class MismatchError(FedgateError):
@@ -48,37 +50,49 @@ def compare_outputs(program, logits, expected, where, result):
     error = relative_error(logits, expected)
     result.runs += 1
     result.max_error = max(result.max_error, error)
-    if not error <= TOLERANCE:
+    if not error <= program.tolerance:
         raise mismatch(program, f"{where}: logits differ by {error:.2g} of the largest")
 
 
-def compare_plain(loaded, images, expected, where=""):
-    """Compare a program without masks: expected logits (n, classes). Raises `FedgateError` at a mismatch."""
+def compare_plain(model, images, expected, level=None):
+    """Compare a `Model` without masks: expected logits (n, classes). Raises `FedgateError` at a mismatch."""
     result = Comparison()
     for i, image in enumerate(images):
-        logits, _ = loaded.run(image[None], loaded.program.level)
-        compare_outputs(loaded.program, logits[0], expected[i], f"input {i}{where}", result)
-    return result.finished(loaded.program)
+        found = model.run(image[None], model.program.level if level is None else level)
+        compare_outputs(model.program, found.logits[0], expected[i], f"input {i}", result)
+    return result.finished(model.program)
 
 
-def compare_gated(loaded, reference, images, levels):
-    """Compare a program that chooses masks, at each level. Raises `FedgateError` at a mismatch.
+def compare_network(model, network, images):
+    """Compare a `Model` with all levels of a network. Raises `FedgateError` at a mismatch."""
+    reference, levels = EagerReference(network), len(network.densities)
+    if network.gates:
+        return compare_gated(model, reference, images, levels)
+    result = Comparison()
+    for level in range(levels):
+        one = compare_plain(model, images, reference.run(images, level)[0], level)
+        result = Comparison(result.runs + one.runs, max(result.max_error, one.max_error))
+    return result
+
+
+def compare_gated(model, reference, images, levels):
+    """Compare a `Model` that chooses masks, at each level. Raises `FedgateError` at a mismatch.
 
     reference: an `EagerReference`; levels: the number of levels.
     """
     result = Comparison()
     layers, densities = reference.network.layers, reference.network.densities
     for level in range(levels if len(images) else 0):
-        runs = [loaded.run(image[None], level) for image in images]
-        masks = np.concatenate([open for _, open in runs])
+        runs = [model.run(image[None], level) for image in images]
+        masks = np.concatenate([found.open for found in runs])
         expected, _, gates = reference.run(images, level, forced=masks)
-        for i, (logits, _) in enumerate(runs):
+        for i, found in enumerate(runs):
             where = f"input {i} at density {densities[level]:g}"
-            close = count_close_calls(loaded.program, masks[i], gates[i], layers, densities[level], where)
+            close = count_close_calls(model.program, masks[i], gates[i], layers, densities[level], where)
             result.close_calls += close
             result.decisions += masks.shape[1]
-            compare_outputs(loaded.program, logits[0], expected[i], where, result)
-    return result.finished(loaded.program)
+            compare_outputs(model.program, found.logits[0], expected[i], where, result)
+    return result.finished(model.program)
 
 
 def count_close_calls(program, masks, gates, layers, density, where):

@@ -36,21 +36,6 @@ ROUNDINGS, ROUNDING = 3, 4e-6  # how often, and how far, eager PyTorch is moved 
 VAGUE = 0.02  # of a tensor's largest value: from here on a difference says nothing
 
 
-class WholeState:
-    """A loaded program of role `train-module`, in the place of one of role `train`."""
-
-    def __init__(self, loaded):
-        self.loaded = loaded
-
-    def call(self, values):
-        return self.loaded.call(values) | self.loaded.parameters()
-
-
-def stepping(loaded):
-    """A loaded program that trains as one of role `train`, which returns the parameters."""
-    return WholeState(loaded) if loaded.program.role == "train-module" else loaded
-
-
 class Step(NamedTuple):
     """What a step of eager PyTorch gives. outputs: by the names of a program's. gates, open: the tail's, (n, channels).
 
@@ -74,14 +59,13 @@ def compare_training(part, load, images, labels, statistics) -> Comparison:
     result, network = Comparison(), part.network
     for level in range(len(network.densities)):
         loaded, before = load(), result.runs
-        program = stepping(loaded)
         state = start(part)
         for index, (count, options) in enumerate(STEPS if len(images) else ()):
             where = f"step {index} at density {network.densities[level]:g}"
             chosen, rows = draw(min(count, len(images)), len(images), part.batch_size, index)
             examples = normalise(images[chosen], *statistics), labels[chosen]
             batch = batch_of(part, *examples, level, rows, options)
-            state = compare_step(part, loaded.program, program, state, examples, batch, rows, where, result)
+            state = compare_step(part, loaded, state, examples, batch, rows, where, result)
         if result.runs == before:
             raise not_compared(loaded.program, f"no step at density {network.densities[level]:g}")
     return result.finished(loaded.program)
@@ -99,20 +83,21 @@ def draw(count, examples, size, seed):
     return random.permutation(examples)[:n], np.sort(random.permutation(size)[:n])
 
 
-def compare_step(part, file, program, state, examples, batch, rows, where, result):
-    """Compare one step of a program, and return the state after it; `result` counts it.
+def compare_step(part, loaded, state, examples, batch, rows, where, result):
+    """Compare one step of a loaded program, and return the state after it; `result` counts it.
 
-    file: the manifest's entry. batch: of `batch_of`, with the examples in `rows`.
+    batch: of `batch_of`, with the examples in `rows`.
     """
+    file = loaded.program
     (_, layers), density = part.info.split(part.network.layers), part.network.densities[batch["level"][0]]
-    masks = masks_of(program, state | batch, rows, mask_width(layers))
+    masks = masks_of(loaded, state | batch, rows, mask_width(layers))
     if not np.isin(masks, (0, 1)).all():
         raise mismatch(file, f"{where}: an example alone opens a channel neither once nor never")
     eager, *others = (eager_step(part, state, examples, batch, rows, masks, seed) for seed in range(1 + ROUNDINGS))
     for row, mine, gates in zip(rows, masks.astype(np.uint8), eager.gates, strict=True):
         result.close_calls += count_close_calls(file, mine, gates, layers, density, f"{where}, row {row}")
     result.decisions += masks.size
-    found = program.call(state | batch)
+    found = loaded.call(state | batch)
     if not np.array_equal(found.get("opened", masks.sum(0)), masks.sum(0)):
         raise mismatch(file, f"{where}: the batch opens other channels than its examples do alone")
     if np.array_equal(eager.open, masks != 0):  # eager cannot be forced to open a channel whose g is not above 0
@@ -132,7 +117,7 @@ def compare_results(file, found, state, eager, room, where, result):
         if room[name] > VAGUE:
             continue
         error = scaled_error(name, found[name], expected)
-        if not error <= max(TOLERANCE, room[name]):
+        if not error <= max(file.tolerance, room[name]):
             raise mismatch(file, f"{where}: '{name}' differs by {error:.2g} of its largest")
         if name in state:
             result.max_error = max(result.max_error, error)
@@ -142,7 +127,7 @@ def compare_results(file, found, state, eager, room, where, result):
         step, right = (value - state[name].astype(np.float64) for value in (found[name], expected))
         rounding = np.finfo(np.float32).eps * np.abs(state[name]).max() / (np.abs(right).max() or 1.0)
         error = relative_error(step, right)
-        if not error <= max(TOLERANCE, room[MOMENTUM + name]) + 2 * rounding:
+        if not error <= max(file.tolerance, room[MOMENTUM + name]) + 2 * rounding:
             raise mismatch(file, f"{where}: the step of '{name}' differs by {error:.2g} of its largest")
     result.runs += max(room.values()) <= VAGUE
 
@@ -156,8 +141,8 @@ def scaled_error(name, found, expected):
     )
 
 
-def masks_of(program, values, rows, width):
-    """Which of the tail's channels each example opens in a program: float32 (n, width).
+def masks_of(loaded, values, rows, width):
+    """Which of the tail's channels each example opens in a loaded program: float32 (n, width).
 
     By a run for each example with its weight alone; learning rate 0 leaves a program's own parameters as they are.
     """
@@ -165,7 +150,7 @@ def masks_of(program, values, rows, width):
     for i, row in enumerate(rows if width else ()):
         weights = np.zeros_like(values["weights"])
         weights[row] = 1
-        masks[i] = program.call(values | {"weights": weights, "lr": np.zeros(1, np.float32)})["opened"]
+        masks[i] = loaded.call(values | {"weights": weights, "lr": np.zeros(1, np.float32)})["opened"]
     return masks
 
 

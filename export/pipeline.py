@@ -1,39 +1,25 @@
 """`fedgate export` as a function: a run directory becomes a bundle whose every program was run and compared."""
 
-import tempfile
 from pathlib import Path
 
-import numpy as np
-
-from fedgate.device_runtime.engines import load_program
-from fedgate.device_runtime.engines.guard import remember
 from fedgate.device_runtime.errors import FedgateError, UsageError, choose
-from fedgate.device_runtime.formats.bundle import write_bundle
 from fedgate.device_runtime.formats.manifest import FITS
-from fedgate.device_runtime.formats.records import REFERENCE_META, SALIENCE_META
+from fedgate.device_runtime.formats.records import SALIENCE_META
 from fedgate.device_runtime.formats.tensors import pack
-from fedgate.device_runtime.kernels.build import ensure
 from fedgate.device_runtime.pictures.fit import parse_colour
-from fedgate.device_runtime.storage import scratch_folder
 from fedgate.device_runtime.tables import console as plain_console
 from fedgate.device_runtime.text import printable
-from fedgate.device_runtime.verify import verify
 from fedgate.train.config.options import TRAINABLE
 from fedgate.train.data.augment import normalise
 from fedgate.train.ingredients import make_network, run_data
 from fedgate.train.network.build import load_tensors
 from fedgate.train.server.run_directory import RunDirectory
 
-from .check import compare_gated, compare_plain
-from .left_out import LeftOut
-from .lowering import LOWERINGS, lower
-from .programs import entry, plan_programs
-from .reference import EagerReference, fixed_masks
+from .build import build_bundle
+from .lowering import LOWERINGS
 from .static_masks import check_client, kept_by_level, mask_records
-from .tail_programs import TailPrograms
 from .trainable import check_engines, make_trainable
 
-REFERENCE_IMAGES = 8  # kept in the bundle
 COMPARED_IMAGES = 16  # run through every program before the bundle is written
 
 
@@ -109,7 +95,8 @@ def export_run(
         pack_salience(records if network.gates else {}),
         overwrite,
         console,
-        part and TailPrograms(part, data),
+        part,
+        data,
         left_out,
     )
 
@@ -171,95 +158,3 @@ def manifest_fields(directory, network, rounds, dense_run):
             "dense": "trained without gates" if dense_run else "gates removed: a baseline of speed, not of accuracy",
         },
     }
-
-
-def build_bundle(
-    network, dense, kept, images, engines, out, fields, salience, overwrite, console, tail=None, notes=None
-):
-    """Lower, stage, run, compare, and only then write. tail: the `TailPrograms` of a bundle that trains."""
-    reference, classes = EagerReference(network), len(fields["labels"])
-    dense_reference = EagerReference(dense)
-    plans = plan_programs(network, dense, kept)
-    files, left_out = {"salience.safetensors": salience}, LeftOut(console, notes)
-    entries = []
-    no_kernel = kernel_missing(engines, plans, console)
-    for engine in engines:
-        for plan in plans:
-            if engine not in plan.engines or (plan.role == "skip" and no_kernel):
-                continue
-            program = entry(plan, engine, network, classes)
-            with console.status(f"lowering {engine} {plan.stem}"), left_out.unless_possible(program["file"]):
-                files[program["file"]] = lower(plan.network, engine, network.shape, plan.takes_level)
-                entries.append((plan, program))
-    expected = expected_outputs(reference, dense_reference, plans, images)
-    tensors = {name: value[:REFERENCE_IMAGES] for name, value in expected.items()} | (tail.labelled() if tail else {})
-    files["reference.safetensors"] = pack({"image": images[:REFERENCE_IMAGES], **tensors}, REFERENCE_META)
-    tails = []
-    if tail is not None:
-        tails, made = tail.make(engines, not no_kernel, console, left_out)
-        files, fields = files | made, fields | {"tail": tail.fields()}
-    left_out.refuse_nothing([program for _, program in entries])
-    fields = fields | {"programs": [program for _, program in entries] + tails}
-    with scratch_folder(Path(tempfile.gettempdir()), "fedgate-export") as folder:
-        staged = write_bundle(folder / "staged.fedgate", fields, files)
-        for (plan, _), program in zip(entries, staged.manifest.programs[: len(entries)], strict=True):
-            with left_out.unless_possible(program.file):
-                loaded = load_program(staged, program)
-                if plan.takes_level:
-                    result = compare_gated(loaded, reference, images, len(network.densities))
-                else:
-                    result = compare_plain(loaded, images, expected[output_name(plan)])
-                report(console, program, result)
-        if tail is not None:
-            for program, result in tail.compare(staged, images):
-                report(console, program, result)
-        if left_out.files & files.keys():
-            entries = [(plan, program) for plan, program in entries if program["file"] not in left_out.files]
-            files = {name: blob for name, blob in files.items() if name not in left_out.files}
-            left_out.refuse_nothing([program for _, program in entries])
-            fields = fields | {"programs": [program for _, program in entries] + tails}
-            staged = write_bundle(Path(folder, "staged.fedgate"), fields, files, overwrite=True)
-        remember(staged, staged.manifest.programs)  # they have just run here
-        bad = [row for row in verify(staged) if row["status"] == "mismatch"]
-        if bad:
-            raise FedgateError(f"{bad[0]['file']} does not pass its own verification: {bad[0]['reason']}")
-    return write_bundle(out, fields, files, overwrite=overwrite)
-
-
-def kernel_missing(engines, plans, console):
-    """Build the kernel where a `skip` program will need it; why it cannot be, or None."""
-    if not any(plan.role == "skip" and set(engines) & set(plan.engines) for plan in plans):
-        return None
-    with console.status("building the channel-skipping kernel"):
-        reason = ensure()
-    if reason:
-        console.print(f"no skip programs: {reason}; masked runs everywhere", soft_wrap=True)
-    return reason
-
-
-def output_name(plan):
-    return f"{plan.role}/logits" if plan.level is None else f"{plan.role}/{plan.level}/logits"
-
-
-def expected_outputs(reference, dense_reference, plans, images):
-    """The outputs that eager PyTorch gives, as arrays of a bundle's reference file."""
-    outputs = {"dense/logits": dense_reference.dense(images)}
-    network = reference.network
-    if network.gates:
-        for level in range(len(network.densities)):
-            logits, opened, gates = reference.run(images, level)
-            outputs[f"masked/{level}/logits"] = logits
-            outputs[f"masked/{level}/open"] = opened.astype(np.uint8)
-            outputs[f"masked/{level}/gate"] = gates
-    for plan in plans:
-        if plan.role == "static":
-            masks = fixed_masks(network.layers, plan.kept)
-            outputs[output_name(plan)] = reference.run(images, plan.level, forced=masks)[0]
-    return {name: value if value.dtype == np.uint8 else value.astype(np.float32) for name, value in outputs.items()}
-
-
-def report(console, program, result):
-    text = f"{program.file}: {program.bytes:,} bytes, equals eager to {result.max_error:.1e}"
-    if result.decisions:
-        text += f", {result.decisions:,} mask decisions, {result.close_calls} close calls"
-    console.print(text, soft_wrap=True)

@@ -1,71 +1,57 @@
-"""The programs of a bundle: which there are, the eval network of each, and their entries in the manifest."""
+"""The programs of a bundle that take images: which there are, and the eval network of each."""
 
-from dataclasses import dataclass
+from fedgate.device_runtime.engines import open_program
+from fedgate.device_runtime.formats.ports import Interface, role_ports
 
-from torch import nn
-
-from fedgate.device_runtime.formats.macs import mask_width
-
+from .check import compare_gated, compare_plain
 from .eval_networks import dense_network, masked_network, static_network
-from .lowering import LOWERINGS
+from .lowering import LOWERINGS, lower
+from .plan import Plan
+from .reference import EagerReference
 from .skip import kernel_layers, skip_network
 
 SKIP_ENGINES = ("executorch", "litert", "onnx")  # those for which the kernel has an operator
 
 
-@dataclass(frozen=True)
-class Plan:
-    """One program to make; kept: of a static program, the channels of each gated layer; engines: those it is for."""
-
-    role: str
-    network: nn.Module
-    level: int | None = None
-    kept: dict | None = None
-    engines: tuple[str, ...] = tuple(LOWERINGS)
-
-    @property
-    def takes_level(self):
-        return self.role in ("masked", "skip")
-
-    @property
-    def stem(self):
-        return self.role if self.level is None else f"{self.role}-{self.level}"
+def interface(network, classes):
+    """What the ports of a network's programs follow from."""
+    return Interface((1, *network.shape), classes, tuple(network.layers), network.gate != "none")
 
 
-def plan_programs(network, dense, kept_by_level):
+def plan_programs(network, dense, kept_by_level, images, expected):
     """The programs of a gated network: dense, masked, skip, and a static one a level; a plain one has dense only.
 
     dense: the network whose `dense` program is the baseline. kept_by_level: level -> channels by layer, for the levels
-    that get a static program.
+    that get a static program. images, expected: what programs are compared on, and the arrays of `reference_outputs`.
     """
-    plans = [Plan("dense", dense_network(dense))]
+    reference, classes = EagerReference(network), expected["dense/logits"].shape[1]
+
+    def gated(bundle, program):
+        return compare_gated(open_program(bundle, program), reference, images, len(network.densities))
+
+    def plain(bundle, program):
+        name = "dense" if program.level is None else f"static/{program.level}"
+        return compare_plain(open_program(bundle, program), images, expected[f"{name}/logits"])
+
+    facts = interface(network, classes)
+    plans = [image_plan("dense", dense_network(dense), facts, plain)]
     if network.gates:
-        plans.append(Plan("masked", masked_network(network)))
-        skip = skip_network(network)
-        if kernel_layers(skip):
-            plans.append(Plan("skip", skip, engines=SKIP_ENGINES))
+        plans.append(image_plan("masked", masked_network(network), facts, gated))
+        skip = image_plan("skip", skip_network(network), facts, gated)
+        plans += [skip] if skip.kernel_layers else []
         for level, kept in kept_by_level.items():
-            plans.append(Plan("static", static_network(network, level, kept), level, kept))
+            plans.append(image_plan("static", static_network(network, level, kept), facts, plain, level))
     return plans
 
 
-def entry(plan, engine, network, classes):
-    """The manifest's entry of a program, without its hash."""
-    suffix, layout, *_ = LOWERINGS[engine]
-    c, h, w = network.shape
-    image = [1, c, h, w] if layout == "NCHW" else [1, h, w, c]
-    inputs = [{"name": "image", "shape": image, "dtype": "float32", "layout": layout}]
-    outputs = [{"name": "logits", "shape": [1, classes], "dtype": "float32", "layout": None}]
-    if plan.takes_level:
-        inputs.append({"name": "level", "shape": [1], "dtype": "int32", "layout": None})
-        outputs.append({"name": "open", "shape": [1, mask_width(network.layers)], "dtype": "uint8", "layout": None})
-    return {
-        "file": f"{engine}-{plan.stem}.{suffix}",
-        "engine": engine,
-        "role": plan.role,
-        "level": plan.level,
-        "inputs": inputs,
-        "outputs": outputs,
-        "needs_kernel": plan.role == "skip",
-        "kernel_layers": list(kernel_layers(plan.network)),
-    }
+def image_plan(role, body, facts, compare, level=None):
+    """The `Plan` of an eval network; facts: an `Interface`."""
+    inputs, outputs = role_ports(role, facts)
+    takes_level = any(port.name == "level" for port in inputs)
+
+    def lowered(engine):
+        return {LOWERINGS[engine][0]: lower(body, engine, facts.shape[1:], takes_level)}
+
+    layers = kernel_layers(body)
+    engines = SKIP_ENGINES if layers else tuple(LOWERINGS)
+    return Plan(role, inputs, outputs, lowered, compare, level, layers, engines)

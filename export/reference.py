@@ -6,6 +6,9 @@ import numpy as np
 import torch
 
 from fedgate.device_runtime.formats.macs import mask_slices
+from fedgate.device_runtime.formats.records import LABELLED
+
+LABELLED_IMAGES = 64  # at most, and of one class at most an eighth of it
 
 
 class EagerReference:
@@ -63,3 +66,30 @@ def kept_by_record(network, record, level):
         k = gate.out_channels if gate.kind == "scale" else gate.k[level]
         kept[name] = record.kept_channels(name, level, k)
     return kept
+
+
+def reference_outputs(network, dense, kept_by_level, images):
+    """What programs must return on images float32 (n, C, H, W), as arrays of a bundle's reference file.
+
+    dense, kept_by_level: of `programs.plan_programs`.
+    """
+    reference, outputs = EagerReference(network), {"dense/logits": EagerReference(dense).dense(images)}
+    if network.gates:
+        for level in range(len(network.densities)):
+            logits, opened, gates = reference.run(images, level)
+            outputs[f"masked/{level}/logits"] = logits
+            outputs[f"masked/{level}/open"] = opened.astype(np.uint8)
+            outputs[f"masked/{level}/gate"] = gates
+        for level, kept in kept_by_level.items():
+            masks = fixed_masks(network.layers, kept)
+            outputs[f"static/{level}/logits"] = reference.run(images, level, forced=masks)[0]
+    return {name: value if value.dtype == np.uint8 else value.astype(np.float32) for name, value in outputs.items()}
+
+
+def labelled(data):
+    """Test images with their labels, for a bundle that trains: of each class the same number, or all."""
+    labels = data.test_labels.numpy()
+    each = max(1, min(LABELLED_IMAGES // len(data.labels), LABELLED_IMAGES // 8))
+    own = [np.flatnonzero(labels == one)[:each] for one in range(len(data.labels))]
+    chosen = np.concatenate(own)[:LABELLED_IMAGES]
+    return dict(zip(LABELLED, (data.test_images.numpy()[chosen], labels[chosen]), strict=True))

@@ -17,31 +17,22 @@ from pathlib import Path
 import torch
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind, OutputSpec
 
-from fedgate.device_runtime.formats.ports import Port
-
 from .lowering import quietly
-from .train_step import STEP, TrainStep, traced, trained_parameters
-from .trainable import TailPlan, train_ports
 
 
-def training_module(part):
-    """(the manifest's entry, files by name) of a `Trainable`'s training module."""
-    own, momenta, batch, results = train_ports(part)
-    steps = tuple(Port(STEP + port.name, port.shape) for port in own)
-    graph, examples = traced(
-        TrainStep(part.network, part.cut, part.held), (*own, *momenta, *batch), (*results, *momenta, *steps)
-    )
-    lower = functools.partial(to_training_module, parameters=trained_parameters(part.network))
+def training_module(graph, examples, parameters):
+    """The files of a training module, its bytes by suffix: the program's, and those of its parameters.
+
+    graph, examples: of `train_step.traced`, of a function whose first inputs are `parameters`, its last outputs their
+    steps, its first the loss. parameters: tensors by name, in that order.
+    """
+    lower = functools.partial(to_training_module, parameters=parameters)
     program, weights = quietly(lower, "executorch", graph, examples)
-    entry = TailPlan("train-module", (*momenta, *batch), (*results, *momenta), graph).entry("executorch")
-    return entry, {entry["file"]: program, entry["file"].removesuffix("pte") + "ptd": weights}
+    return {"pte": program, "ptd": weights}
 
 
 def to_training_module(graph, examples, parameters):
-    """(.pte, .ptd) of a function whose first inputs are `parameters`, its last outputs their steps, its first the loss.
-
-    parameters: tensors by name, in that order.
-    """
+    """(.pte, .ptd); arguments of `training_module`."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
 

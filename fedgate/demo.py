@@ -91,13 +91,13 @@ def run(arguments):
 
 def summary(gated, dense, bundle):
     """The closing table: accuracy, MACs and latency of every program, bytes of the two runs, where the files are."""
-    from fedgate.device_runtime.bench.latency import bench
-    from fedgate.device_runtime.engines import load_program
+    from fedgate.device_runtime.bench.latency import BenchOptions, bench
+    from fedgate.device_runtime.engines import open_program
     from fedgate.device_runtime.formats.bundle import load_bundle
     from fedgate.device_runtime.tables import console, table
 
     loaded = load_bundle(bundle)
-    result = bench(loaded, seconds=5.0)
+    result = bench(loaded, BenchOptions(seconds=5.0))
     programs = {program.file: program for program in loaded.manifest.programs}
     tested, all_tested = test_set(gated)
     height, width = loaded.manifest.shape[2:]
@@ -110,9 +110,8 @@ def summary(gated, dense, bundle):
         right=5,
     )
     for row in result["rows"]:
-        program = load_program(loaded, programs[row["program"]])
-        level = loaded.manifest.default_level if program.program.takes_level else None
-        hits = [program.run(image[None], level)[0].argmax() == label for image, label in tested]
+        model, level = open_program(loaded, programs[row["program"]]), loaded.manifest.default_level
+        hits = [model.run(image[None], level).logits.argmax() == label for image, label in tested]
         made.add_row(
             row["runtime"],
             row["role"],

@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from ..board.host import Host
 from ..board.machine import OtherLoad, machine_info
 from ..board.watch import Watch
 from ..child import how_it_ended, python_command
-from ..engines import LoadedProgram, why_not
+from ..engines import Model, Prediction, why_not
 from ..engines.guard import check
-from ..engines.program_macs import asked_macs, executed_macs, stock_macs
+from ..engines.program_macs import asked_macs
 from ..engines.select import choose_level, matching, runnable
 from ..errors import FedgateError, UsageError
 from ..formats import macs
@@ -33,26 +34,38 @@ BURST = 5  # timed runs of a program in its turn
 LEAST_ROUNDS = 12
 
 
-def bench(
-    bundle: Bundle,
-    engine: str | None = None,
-    role: str | None = None,
-    threads: int = 1,
-    level: int | None = None,
-    density: float | None = None,
-    rounds: int | None = None,
-    seconds: float = 10.0,
-    sustained: float | None = None,
-    cpus: str | None = None,
-    host: Host | None = None,
-    personal: Path | None = None,
-) -> dict:
-    """Measure the programs of one level, on the CPUs that `cpus` names ("0-3"; None: wherever they land).
+@dataclass(frozen=True)
+class BenchOptions:
+    """Which programs are measured, and how. What is None is not asked for: every engine, role and CPU, and so on.
+
+    level, density: one or neither. rounds: how many, where not as many as fit into `seconds`. sustained: seconds that
+    each program then runs alone. cpus: "0-3". personal: a file by `fedgate finetune`, whose model is measured, trunk
+    and tail one behind the other.
+    """
+
+    engine: str | None = None
+    role: str | None = None
+    threads: int = 1
+    level: int | None = None
+    density: float | None = None
+    rounds: int | None = None
+    seconds: float = 10.0
+    sustained: float | None = None
+    cpus: str | None = None
+    personal: Path | None = None
+
+    def __post_init__(self):
+        rounds, sustained = self.rounds, self.sustained
+        counts = self.threads, 1 if rounds is None else rounds
+        if min(counts) < 1 or self.seconds <= 0 or (sustained is not None and sustained <= 0):
+            raise UsageError("threads and rounds must be at least 1, and seconds more than 0")
+
+
+def bench(bundle: Bundle, options: BenchOptions | None = None, host: Host | None = None) -> dict:
+    """Measure the programs of one level.
 
     Returns {"machine", "board", "rows", "skipped", "sustained", "warnings"}, rows flat; "board" is what
-    `board.watch.Watch.facts` tells, and "sustained" has an entry for each program, run alone for so many seconds.
-
-    personal: a file by `fedgate finetune`; its model is measured instead, trunk and tail one behind the other.
+    `board.watch.Watch.facts` tells, and "sustained" has an entry for each program that ran alone.
 
     All programs share one process and take turns, so that drifts of the machine hit them alike. Each row has p50_ms
     and p90_ms of single runs, ratio_to_dense (median of the rounds' ratios to the dense program of the same engine)
@@ -60,54 +73,49 @@ def bench(
     counted them, where it runs), and load_ms, first_ms and peak_rss_mb from a fresh process. Raises `FedgateError` when
     nothing can run, `UsageError` for unknown names, levels, numbers and CPUs.
     """
-    if threads < 1 or (rounds is not None and rounds < 1) or seconds <= 0 or (sustained is not None and sustained <= 0):
-        raise UsageError("threads and rounds must be at least 1, and seconds more than 0")
-    host = host or Host()
-    chosen = None if cpus is None else choose_cpus(cpus, host, os.sched_getaffinity(0))
+    options, host = options or BenchOptions(), host or Host()
+    chosen = None if options.cpus is None else choose_cpus(options.cpus, host, os.sched_getaffinity(0))
     machine = machine_info(host)  # before this process gets fewer CPUs
     with pinned(chosen):
-        measured = _bench(
-            bundle, engine, role, threads, level, density, rounds, seconds, sustained, chosen, host, personal
-        )
+        measured = _bench(bundle, options, chosen, host)
     if machine["emulated"]:
         measured["warnings"].append("this CPU is emulated: its times are not those of any real one")
     return {"machine": machine | {"others_busy_cores": measured.pop("others_busy_cores")}, **measured}
 
 
-def _bench(bundle, engine, role, threads, level, density, rounds, seconds, sustained, cpus, host, personal) -> dict:
+def _bench(bundle: Bundle, options: BenchOptions, cpus, host: Host) -> dict:
+    personal, threads = options.personal, options.threads
     tuned = None if personal is None else load_personal(personal, bundle)
     if tuned is None:
-        level = choose_level(bundle.manifest, level, density)
-        wanted = with_baselines(bundle, matching(bundle, engine, role, level))
+        level = choose_level(bundle.manifest, options.level, options.density)
+        wanted = with_baselines(bundle, matching(bundle, options.engine, options.role, level))
     else:
-        level = tuned_level(tuned, level, density, bundle)
-        wanted = with_baselines(bundle, tuned_trunks(bundle, engine, role))
+        level = tuned_level(tuned, options.level, options.density, bundle)
+        wanted = with_baselines(bundle, tuned_trunks(bundle, options.engine, options.role))
     programs = runnable(wanted)
     check(bundle, programs)
     inputs = bundle.reference().image
     watch = Watch(host, cpus, threads)
     # before anything is loaded here, so that the children find an idle machine
     loads = [measure_loading(bundle, program, level, threads, personal) for program in programs]
-    loaded = [open_model(bundle, program, tuned, threads) for program in programs]
-    masks, counted = zip(*(warm_up(program, inputs, level) for program in loaded), strict=True)
+    runs = [(open_model(bundle, program, tuned, threads), level) for program in programs]
+    found = [predictions(model, inputs, level) for model, _ in runs]
     others = OtherLoad()
-    times = interleave(loaded, inputs, level, rounds, seconds, watch)
+    times = interleave(runs, inputs, options.rounds, options.seconds, watch.look)
     busy = others.cores()
     board = watch.facts()
-    rows = [
-        _row(bundle, program, level, threads, times[i], masks[i], counted[i]) | loads[i]
-        for i, program in enumerate(programs)
-    ]
+    rows = [_row(bundle, program, level, threads, times[i], found[i]) | loads[i] for i, program in enumerate(programs)]
     _add_ratios(programs, rows, times)
     skipped = [{"program": p.file, "reason": why_not(p)} for p in wanted if why_not(p)]
     warnings = [*noise(rows, busy), *board.pop("doubts")]
-    runs = [] if sustained is None else sustain_each(loaded, inputs[:1], level, sustained, watch.look)
+    alone = options.sustained
+    sustained = [] if alone is None else sustain_each(runs, inputs[:1], alone, watch.look)
     return {
         "others_busy_cores": busy,
         "board": board,
         "rows": rows,
         "skipped": skipped,
-        "sustained": runs,
+        "sustained": sustained,
         "warnings": warnings,
     }
 
@@ -119,27 +127,21 @@ def with_baselines(bundle: Bundle, programs: Sequence[Program]) -> list[Program]
     return [*(p for p in baselines if p not in programs), *programs]
 
 
-def warm_up(loaded: LoadedProgram, inputs: np.ndarray, level: int) -> tuple[np.ndarray | None, float]:
-    """Run every input; their masks, uint8 (n, sum of C_out), or None, and the mean of the kernel's count of MACs."""
-    fixed = level if loaded.program.takes_level else None
-    masks, counts = [], []
-    for i in range(len(inputs)):
-        masks.append(loaded.run(inputs[i : i + 1], fixed)[1])
-        counts.append(loaded.kernel_macs())
-    return None if masks[0] is None else np.concatenate(masks), float(np.mean(counts))
+def predictions(model: Model, inputs: np.ndarray, level: int) -> list[Prediction]:
+    """What a model says of every input; it is warm then."""
+    return [model.run(image[None], level) for image in inputs]
 
 
 def interleave(
-    programs: Sequence[LoadedProgram],
+    runs: Sequence[tuple[Model, int | None]],
     inputs: np.ndarray,
-    level: int,
     rounds: int | None,
     seconds: float,
     between: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """Time the programs in turn; float64 (programs, rounds, BURST), milliseconds.
+    """Time models, each at its level, in turn; float64 (runs, rounds, BURST), milliseconds.
 
-    Each round takes the next input and starts with the next program. In its turn a program runs once untimed, which
+    Each round takes the next input and starts with the next model. In its turn a model runs once untimed, which
     brings its weights back into the caches, then BURST times. `between` is called after each round. Lasts `rounds`, or
     else `seconds` and 12 rounds at least.
     """
@@ -152,12 +154,12 @@ def interleave(
         while len(times) < (rounds or LEAST_ROUNDS) or (rounds is None and time.monotonic() < end):
             turn = len(times)
             image = inputs[turn % len(inputs)][None]
-            round_times = np.empty((len(programs), BURST))
-            for offset in range(len(programs)):
-                which = (turn + offset) % len(programs)
-                loaded = programs[which]
-                loaded.prepare(image, level if loaded.program.takes_level else None)
-                invoke = loaded.invoke
+            round_times = np.empty((len(runs), BURST))
+            for offset in range(len(runs)):
+                which = (turn + offset) % len(runs)
+                model, level = runs[which]
+                model.prepare(image, level)
+                invoke = model.invoke
                 invoke()
                 for run in range(BURST):
                     start = clock()
@@ -181,12 +183,9 @@ def measure_loading(bundle: Bundle, program: Program, level: int, threads: int, 
     return json.loads(child.stdout.splitlines()[-1])
 
 
-def _row(bundle, program, level, threads, times, masks, counted) -> dict:
-    manifest = bundle.manifest
-    if program.needs_kernel:
-        executed = counted + stock_macs(manifest, program)
-    else:
-        executed = executed_macs(manifest, program, level, masks)
+def _row(bundle, program, level, threads, times, found) -> dict:
+    manifest, masks = bundle.manifest, [prediction.open for prediction in found]
+    asked = asked_macs(manifest, program, None if masks[0] is None else np.concatenate(masks))
     return {
         "runtime": program.engine,
         "model": manifest.model,
@@ -202,8 +201,8 @@ def _row(bundle, program, level, threads, times, masks, counted) -> dict:
         "ratio_to_dense": None,
         "ratio_low": None,
         "ratio_high": None,
-        "asked_macs": round(asked_macs(manifest, program, level, masks)),
-        "executed_macs": round(executed),
+        "asked_macs": round(asked),
+        "executed_macs": round(float(np.mean([prediction.macs for prediction in found]))),
         "dense_macs": macs.total(macs.dense(manifest.layers)),
     }
 

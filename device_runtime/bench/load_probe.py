@@ -24,7 +24,7 @@ def main(path: str, file: str, level: int, threads: int, personal: str | None = 
     start = time.perf_counter()
     loaded = open_model(bundle, program, tuned, threads)
     ready = time.perf_counter()
-    loaded.run(image, level if program.takes_level else None)
+    loaded.run(image, level)
     first = time.perf_counter()
     return {
         "load_ms": (ready - start) * 1e3,

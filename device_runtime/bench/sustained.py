@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..engines import LoadedProgram
+from ..engines import Model
 
 WINDOW = 1.0  # seconds
 COOLED = 2.0  # degrees above the first temperature
@@ -18,23 +18,23 @@ LONGEST_PAUSE = 60.0  # seconds
 
 
 def sustain(
-    loaded: LoadedProgram,
+    model: Model,
     image: np.ndarray,
     level: int,
     seconds: float,
     look: Callable[[], dict],
     window: float = WINDOW,
 ) -> list[dict]:
-    """Run a program on one image for `seconds`; a row for each window: second, runs, p50_ms, and what `look` told."""
-    loaded.prepare(image, level if loaded.program.takes_level else None)
-    loaded.invoke()
+    """Run a model on one image for `seconds`; a row for each window: second, runs, p50_ms, and what `look` told."""
+    model.prepare(image, level)
+    model.invoke()
     clock, rows = time.perf_counter, []
     for number in range(max(1, math.ceil(seconds / window))):
         times = []
         end = clock() + window
         while not times or clock() < end:
             start = clock()
-            loaded.invoke()
+            model.invoke()
             times.append(clock() - start)
         p50 = float(np.median(times)) * 1e3
         rows.append({"second": number * window, "runs": len(times), "busy_s": sum(times), "p50_ms": p50, **look()})
@@ -59,14 +59,14 @@ def summarise(rows: Sequence[dict]) -> dict:
 
 
 def sustain_each(
-    programs: Sequence[LoadedProgram], image: np.ndarray, level: int, seconds: float, look: Callable[[], dict]
+    runs: Sequence[tuple[Model, int]], image: np.ndarray, seconds: float, look: Callable[[], dict]
 ) -> list[dict]:
-    """`sustain` and its summary for one program after the other, each begun when the board has cooled down."""
+    """`sustain` and its summary for one model at its level after the other, each begun when the board is cool again."""
     first, entries = look()["temperature_c"], []
-    for loaded in programs:
+    for model, level in runs:
         waited = cool_down(lambda: look()["temperature_c"], first)
-        rows = sustain(loaded, image, level, seconds, look)
-        names = {"program": loaded.program.file, "runtime": loaded.program.engine, "role": loaded.program.role}
+        rows = sustain(model, image, level, seconds, look)
+        names = {"program": model.program.file, "runtime": model.program.engine, "role": model.program.role}
         entries.append({**names, "seconds": seconds, "cooled_s": waited, **summarise(rows), "windows": rows})
     return entries
 

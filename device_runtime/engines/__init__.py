@@ -9,9 +9,20 @@ from ..errors import FedgateError, choose
 from ..formats.bundle import Bundle
 from ..formats.manifest import ENGINES, Program
 from ..kernels.build import find
+from .model import Model, Prediction, ProgramModel
 from .program import LoadedProgram, quiet_loading
 
-__all__ = ["ENGINES", "LoadedProgram", "available", "import_runtime", "load_program", "why_not"]
+__all__ = [
+    "ENGINES",
+    "LoadedProgram",
+    "Model",
+    "Prediction",
+    "available",
+    "import_runtime",
+    "load_program",
+    "open_program",
+    "why_not",
+]
 
 # engine -> (import name, distribution, how to install it); the first that is installed is used
 _RUNTIMES = {
@@ -64,6 +75,11 @@ def load_program(bundle: Bundle, program: Program, threads: int = 1) -> LoadedPr
     module = import_runtime(program.engine)
     with quiet_loading(f"{program.engine} refuses to load {program.file}"):
         return module.load(bundle, program, threads)
+
+
+def open_program(bundle: Bundle, program: Program, threads: int = 1) -> Model:
+    """`load_program`, of a role that takes images, to run them."""
+    return ProgramModel(load_program(bundle, program, threads), bundle.manifest)
 
 
 def _look(engine: str) -> Availability:

@@ -88,9 +88,10 @@ class TrainingModule(_ExecuTorch):
             self._module = TrainingModule(_load_for_executorch(program_path, weights_path))
         self._sgd = None
 
-    def parameters(self) -> dict[str, np.ndarray]:
-        """Copies of the parameters by name, as the last step left them. There are none before the first."""
-        return {name: tensor.numpy().copy() for name, tensor in self._module.named_parameters().items()}
+    def get_outputs(self) -> dict[str, np.ndarray]:
+        """What the step tells, and, as a program of role `train` does, the parameters that it left."""
+        parameters = {name: tensor.numpy().copy() for name, tensor in self._module.named_parameters().items()}
+        return super().get_outputs() | parameters
 
     def invoke(self):
         from executorch.extension.training import get_sgd_optimizer

@@ -17,60 +17,26 @@ from ..kernels.library import KernelLibrary
 
 
 class LoadedProgram(ABC):
-    """A program of one engine, ready to run one image at a time, or, for other roles, on arrays by name (`call`).
+    """A program of one engine, of any role, ready to run on arrays by the names of its ports.
 
-    `run` is all that most callers need. A benchmark calls `prepare` once and then times `invoke` alone: layouts are
-    converted and checks made in `prepare`, copies of results in `outputs`.
+    Images are float32 (1, C, H, W), whatever layout the engine has.
     """
 
     def __init__(self, bundle: Bundle, program: Program):
         self.program = program
         self._shape = bundle.manifest.shape
-        self._levels = len(bundle.manifest.densities)
         self.kernel: KernelLibrary | None = None  # set by the engine where the program runs on it
-
-    def run(self, image: np.ndarray, level: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Run one normalised image, float32 (1, C, H, W), at `level` (an index into the manifest's densities).
-
-        Returns logits float32 (1, classes), and for programs that take a level their masks, uint8 (1, sum of C_out).
-        Raises `UsageError` for an image or level that does not fit, `FedgateError` when the runtime fails.
-        """
-        with runtime_errors(f"{self.program.engine} failed to run {self.program.file}"):
-            self.prepare(image, level)
-            self.invoke()
-            return self.outputs()
-
-    def prepare(self, image: np.ndarray, level: int | None = None) -> None:
-        """Set the inputs of the next `invoke`; same arguments and errors as `run`."""
-        if image.shape != self._shape or image.dtype != np.float32:
-            raise UsageError(
-                f"{self.program.file} takes float32 {list(self._shape)}, not {image.dtype} {list(image.shape)}"
-            )
-        values = {"image": image}
-        if self.program.takes_level:
-            if level is None or not 0 <= level < self._levels:
-                raise UsageError(f"{self.program.file} takes a level from 0 to {self._levels - 1}, not {level}")
-            values["level"] = np.array([level], np.int32)
-        elif level not in (None, self.program.level):
-            raise UsageError(f"{self.program.file} is a {self.program.role} program and cannot run level {level}")
-        self._hand_over(values)
 
     @abstractmethod
     def invoke(self) -> None:
-        """Run the program on the prepared inputs; nothing else, so that it can be timed."""
+        """Run the program on the inputs that were set; nothing else, so that it can be timed."""
 
-    def kernel_macs(self) -> int:
-        """MACs that the kernel counts in one `invoke` on the prepared inputs; 0 for a program that does not use it."""
-        if self.kernel is None:
-            return 0
-        self.kernel.reset_macs()
+    def counted(self) -> tuple[dict[str, np.ndarray], int]:
+        """`invoke`, then `get_outputs`, and the MACs that the kernel counted, 0 for a program that does not use it."""
+        if self.kernel is not None:
+            self.kernel.reset_macs()
         self.invoke()
-        return self.kernel.executed_macs()
-
-    def outputs(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Copies of what the last `invoke` returned: logits, and masks or None."""
-        arrays = self._checked()
-        return arrays[0], arrays[1] if len(arrays) > 1 else None
+        return self.get_outputs(), 0 if self.kernel is None else self.kernel.executed_macs()
 
     def call(self, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run a program of any role on arrays by the names of its ports; images float32 (1, C, H, W).
@@ -92,27 +58,21 @@ class LoadedProgram(ABC):
                 raise UsageError(
                     f"{self.program.file} takes {port.dtype} {list(shape)} for '{port.name}', and got {given}"
                 )
-        self._hand_over(values)
-
-    def get_outputs(self) -> dict[str, np.ndarray]:
-        """Copies of what the last `invoke` returned, by the names of the ports."""
-        return {port.name: array for port, array in zip(self.program.outputs, self._checked(), strict=True)}
-
-    def _hand_over(self, values):
         arrays = [values[port.name] for port in self.program.inputs]
         if self.program.inputs[0].layout == "NHWC":
             arrays[0] = arrays[0].transpose(0, 2, 3, 1)
         self._set([np.ascontiguousarray(array) for array in arrays])
 
-    def _checked(self):
-        arrays = self._get()
-        for port, array in zip(self.program.outputs, arrays, strict=True):
+    def get_outputs(self) -> dict[str, np.ndarray]:
+        """Copies of what the last `invoke` returned, by the names of the ports."""
+        outputs = dict(zip((port.name for port in self.program.outputs), self._get(), strict=True))
+        for port, array in zip(self.program.outputs, outputs.values(), strict=True):
             if array.shape != port.shape or array.dtype != port.dtype:
                 raise FedgateError(
                     f"{self.program.file} returned {array.dtype} {list(array.shape)} for '{port.name}'; "
                     f"its manifest says {port.dtype} {list(port.shape)}"
                 )
-        return arrays
+        return outputs
 
     @abstractmethod
     def _set(self, arrays: list[np.ndarray]) -> None:

@@ -1,14 +1,14 @@
-"""The manifest of a bundle, version 1: what the network is, and what every program takes, returns and hashes to.
+"""The manifest of a bundle, version 2: what the network is, and what every program takes, returns and hashes to.
 
-    {"format": "fedgate-bundle", "version": 1, "model": "resnet32", "gate": "paper", "width": 1.0,
+    {"format": "fedgate-bundle", "version": 2, "model": "resnet32", "gate": "paper", "width": 1.0,
      "dataset": "digits", "labels": [...],
      "input": {"shape": [1, C, H, W], "layout": "NCHW", "mean": [C numbers], "std": [C numbers],
                "fit": "crop", "background": [R, G, B]},
      "densities": [0.25, 0.5], "default_level": 1, "layers": [Layer...], "training": {scalars},
      "masks": "client-3",
      "tail": {"trainable": "head", "layers": ["head"], "features": [C] or [C, H, W], "batch_size": B},
-     "programs": [{"file", "engine", "role", "level", "inputs", "outputs", "needs_kernel",
-                   "kernel_layers", "sha256", "bytes"}],
+     "programs": [{"file", "engine", "role", "precision", "tolerance", "level", "inputs", "outputs",
+                   "needs_kernel", "kernel_layers", "sha256", "bytes"}],
      "files": {"salience.safetensors": {"sha256", "bytes"}, "reference.safetensors": {...}},
      "digest": SHA-256 of the canonical JSON of all the rest}
 
@@ -16,7 +16,8 @@ A picture becomes pixels by the rule `fit` (`pictures.fit` has it), transparent 
 Pixels are scaled to [0, 1], then (x - mean) / std. A level is an index into `densities`. "masks" is the scope of
 salience.safetensors whose record fixed the masks of the static programs; without it that is "global". "tail" stands in
 bundles with programs that train, and "files" then has tail.safetensors too, and the weights of a `train-module`.
-`ports` lists what each role takes and returns. Unknown keys are ignored.
+`ports` lists what each role takes and returns. A program's outputs may differ from the references by "tolerance" times
+the largest. Unknown keys are ignored.
 """
 
 import hashlib
@@ -27,12 +28,13 @@ from dataclasses import dataclass
 from ..errors import FedgateError
 from .checks import Fields, canonical_json, is_number, is_text, parse_json
 from .macs import Layer, gated, layers_from_json
-from .ports import INFERENCE_ROLES, TAIL_ROLES, Port, TailInfo, check_ports, parse_ports, parse_tail
+from .ports import INFERENCE_ROLES, TAIL_ROLES, Interface, Port, TailInfo, check_ports, parse_ports, parse_tail
 
 FORMAT = "fedgate-bundle"
-VERSION = 1
+VERSION = 2
 ENGINES = ("executorch", "litert", "onnx")
 ROLES = INFERENCE_ROLES + TAIL_ROLES
+PRECISIONS = ("fp32", "int8")
 REQUIRED_FILES = ("reference.safetensors", "salience.safetensors")
 TAIL_FILE = "tail.safetensors"
 LARGEST = 2**40
@@ -42,11 +44,16 @@ WHITE = (255, 255, 255)
 
 @dataclass(frozen=True)
 class Program:
-    """One program file. `level` is set for `static` alone: the one density it was made for."""
+    """One program file. `level` is set for `static` alone: the one density it was made for.
+
+    tolerance: how far its outputs may be from the references, over the largest of them.
+    """
 
     file: str
     engine: str
     role: str
+    precision: str
+    tolerance: float
     level: int | None
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
@@ -87,6 +94,11 @@ class Manifest:
     programs: tuple[Program, ...]
     files: dict[str, tuple[str, int]]
     digest: str
+
+    @property
+    def interface(self) -> Interface:
+        """What the ports of its programs follow from."""
+        return Interface(self.shape, len(self.labels), self.layers, self.gate != "none", self.tail)
 
 
 def render_manifest(fields: dict) -> bytes:
@@ -166,9 +178,9 @@ def _manifest(fields: Fields) -> Manifest:
         if program.weights is not None and (program.engine != "executorch" or program.weights not in manifest.files):
             raise FedgateError(f"manifest.json: {program.file} is for executorch and needs the file {program.weights}")
     names = [program.file for program in programs] + list(manifest.files)
-    kinds = [(p.engine, p.role, p.level, p.needs_kernel) for p in programs]
+    kinds = [(p.engine, p.role, p.precision, p.level, p.needs_kernel) for p in programs]
     if len(set(names)) != len(names) or len(set(kinds)) != len(kinds):
-        raise FedgateError("manifest.json lists a file, or an engine's program of one role and level, twice")
+        raise FedgateError("manifest.json lists a file, or an engine's program of one role, precision and level, twice")
     if (manifest.tail is None) != (TAIL_FILE not in manifest.files):
         raise FedgateError(f"manifest.json: 'tail' goes with a file {TAIL_FILE}")
     return manifest
@@ -210,6 +222,8 @@ def _program(fields: Fields, levels: int) -> Program:
         file=plain_name(fields.get("file")),
         engine=fields.choice("engine", ENGINES),
         role=role,
+        precision=fields.choice("precision", PRECISIONS),
+        tolerance=fields.number("tolerance", 0.0, 1.0),
         level=level,
         inputs=parse_ports(fields, "inputs"),
         outputs=parse_ports(fields, "outputs"),

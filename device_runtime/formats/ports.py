@@ -63,6 +63,17 @@ class TailInfo:
         return layers[:cut], layers[cut:]
 
 
+@dataclass(frozen=True)
+class Interface:
+    """What the ports of a network's programs follow from. shape: (1, C, H, W); layers: all, in their order."""
+
+    shape: tuple[int, ...]
+    classes: int
+    layers: tuple
+    gated: bool
+    tail: TailInfo | None = None
+
+
 def parse_ports(fields: Fields, key: str) -> tuple[Port, ...]:
     """The checked ports of a program's manifest entry."""
     ports = []
@@ -107,42 +118,45 @@ def check_ports(program, manifest) -> None:
 
 def signature(program, manifest) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
     """The ports that a program of its role must have; parameters, and an image's layout, are those that it lists."""
-    tail, classes = manifest.tail, len(manifest.labels)
-    level = (Port("level", (1,), "int32"),) if manifest.gate != "none" else ()
-    logits = Port("logits", (1, classes))
-    if tail is None:
-        if program.role in TAIL_ROLES:
-            raise FedgateError(f"manifest.json has no 'tail', which {program.file} needs")
-        trunk_layers = tail_layers = ()
-    else:
-        trunk_layers, tail_layers = tail.split(manifest.layers)
-    image = (image_port(program.inputs[0], manifest.shape),)
-    if program.role in ("dense", "static"):
+    if manifest.tail is None and program.role in TAIL_ROLES:
+        raise FedgateError(f"manifest.json has no 'tail', which {program.file} needs")
+    takes_image = program.role in (*INFERENCE_ROLES, "trunk")
+    own = () if takes_image else parameters(program)
+    reads_trunk_open = any(port.name == TRUNK_OPEN for port in program.inputs)
+    layout = program.inputs[0].layout if takes_image else None
+    return role_ports(program.role, manifest.interface, own, reads_trunk_open, layout)
+
+
+def role_ports(role, of: Interface, own=(), reads_trunk_open=False, layout="NCHW"):
+    """(inputs, outputs) of a role's program of a network. own: the ports of a tail's parameters."""
+    trunk_layers, tail_layers = ((), ()) if of.tail is None else of.tail.split(of.layers)
+    level = (Port("level", (1,), "int32"),) if of.gated else ()
+    image, logits = (image_port(layout, of.shape),), Port("logits", (1, of.classes))
+    if role in ("dense", "static"):
         return image, (logits,)
-    if program.role in ("masked", "skip"):
-        return image + level, (logits, *masks("open", manifest.layers, 1))
-    if program.role == "trunk":
-        return image + level, (Port("features", (1, *tail.features)), *masks("open", trunk_layers, 1))
-    own = parameters(program)
-    momenta = tuple(Port(MOMENTUM + port.name, port.shape) for port in own)
-    if program.role == "tail":
-        return (*own, Port("features", (1, *tail.features)), *level), (logits, *masks("open", tail_layers, 1))
-    size = tail.batch_size
-    trunk_open = masks(TRUNK_OPEN, trunk_layers, size) if any(p.name == TRUNK_OPEN for p in program.inputs) else ()
-    batch = (Port("features", (size, *tail.features)), *trunk_open, Port("labels", (size,), "int32"))
+    if role in ("masked", "skip"):
+        return image + level, (logits, *masks("open", of.layers, 1))
+    features = Port("features", (1, *of.tail.features))
+    if role == "trunk":
+        return image + level, (features, *masks("open", trunk_layers, 1))
+    if role == "tail":
+        return (*own, features, *level), (logits, *masks("open", tail_layers, 1))
+    size, momenta = of.tail.batch_size, tuple(Port(MOMENTUM + port.name, port.shape) for port in own)
+    trunk_open = masks(TRUNK_OPEN, trunk_layers, size) if reads_trunk_open else ()
+    batch = (Port("features", (size, *of.tail.features)), *trunk_open, Port("labels", (size,), "int32"))
     numbers = tuple(Port(name, (1,)) for name in HYPERPARAMETERS)
     counts = [Port(name, (mask_width(tail_layers),)) for name in ("opened", "strength") if mask_width(tail_layers)]
     inputs = (*momenta, *batch, Port("weights", (size,)), *level, *numbers)
     results = (Port("loss", (1,)), Port("correct", (1,)), *counts)
-    if program.role == "train-module":
+    if role == "train-module":
         return inputs, (*results, *momenta)
     return (*own, *inputs), (*own, *momenta, *results)
 
 
-def image_port(port: Port, shape) -> Port:
-    """The port of an image of shape (1, C, H, W), in the layout of `port`."""
+def image_port(layout, shape) -> Port:
+    """The port of an image of shape (1, C, H, W) in a layout."""
     _, channels, height, width = shape
-    if port.layout == "NHWC":
+    if layout == "NHWC":
         return Port("image", (1, height, width, channels), "float32", "NHWC")
     return Port("image", tuple(shape), "float32", "NCHW")
 

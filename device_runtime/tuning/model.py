@@ -2,53 +2,45 @@
 
 import numpy as np
 
-from ..engines import load_program
+from ..engines import LoadedProgram, Model, Prediction, load_program, open_program
 from ..engines.guard import check
+from ..engines.program_macs import stock_macs
 from ..errors import FedgateError, UsageError
 from ..formats.bundle import Bundle
-from ..formats.manifest import Program
+from ..formats.manifest import Manifest, Program
 from .personal import Personal
 from .programs import INFERENCE, run_trunk, tail_programs
 
 ROLES = {"skip": True, "masked": False}  # whether the trunk of that name needs the kernel
 
 
-class TunedModel:
-    """As a `LoadedProgram` of role `masked`: images in, logits and the masks of the whole network out.
+class TailModel:
+    """A trunk and a tail, one behind the other, as a `Model`; program: the trunk's."""
 
-    program: the trunk's, which says what the kernel computes. Raises `FedgateError` when a program does not load.
-    """
+    def __init__(
+        self, trunk: LoadedProgram, tail: LoadedProgram, parameters: dict[str, np.ndarray], manifest: Manifest
+    ):
+        self.program = trunk.program
+        self._trunk, self._tail, self._parameters = trunk, tail, parameters
+        self._stock = stock_macs(manifest, trunk.program)
 
-    def __init__(self, bundle: Bundle, trunk: Program, parameters: dict[str, np.ndarray], threads: int = 1):
-        tail = tail_programs(bundle, trunk.engine, INFERENCE)[0]["tail"][0]
-        check(bundle, [trunk, tail])
-        self.program = trunk
-        self._trunk, self._tail = (load_program(bundle, program, threads) for program in (trunk, tail))
-        self._parameters = parameters
-
-    def run(self, image: np.ndarray, level: int | None) -> tuple[np.ndarray, np.ndarray | None]:
-        """One normalised image float32 (1, C, H, W) -> logits (1, classes), masks uint8 (1, sum of C_out) or None."""
+    def run(self, image: np.ndarray, level: int | None = None) -> Prediction:
         self.prepare(image, level)
-        self.invoke()
-        return self.outputs()
+        return self._predict()
 
-    def prepare(self, image: np.ndarray, level: int | None) -> None:
+    def prepare(self, image: np.ndarray, level: int | None = None) -> None:
         self._image, self._level = image, level or 0
 
     def invoke(self) -> None:
         """Both programs, and what lies between them: the tail takes its parameters anew each time."""
-        features, self._open = run_trunk(self._trunk, self._image, self._level)
+        self._predict()
+
+    def _predict(self) -> Prediction:
+        features, opened, counted = run_trunk(self._trunk, self._image, self._level)
         values = {"features": features, "level": np.array([self._level], np.int32)}
-        self._results = self._tail.call(self._parameters | values)
-
-    def outputs(self) -> tuple[np.ndarray, np.ndarray | None]:
-        opened = [self._open, self._results.get("open", np.zeros((1, 0), np.uint8))]
-        opened = np.concatenate(opened, axis=1)
-        return self._results["logits"], opened if opened.size else None
-
-    def kernel_macs(self) -> int:
-        """MACs that the kernel counts in one run of the prepared image."""
-        return self._trunk.kernel_macs()
+        found = self._tail.call(self._parameters | values)
+        opened = np.concatenate([opened, found.get("open", np.zeros((1, 0), np.uint8))], axis=1)
+        return Prediction(found["logits"], opened if opened.size else None, counted + self._stock)
 
 
 def tuned_trunks(bundle: Bundle, engine: str | None = None, role: str | None = None) -> list[Program]:
@@ -65,11 +57,19 @@ def tuned_trunks(bundle: Bundle, engine: str | None = None, role: str | None = N
     return chosen
 
 
-def open_model(bundle: Bundle, program: Program, personal: Personal | None, threads: int = 1):
+def open_model(bundle: Bundle, program: Program, personal: Personal | None, threads: int = 1) -> Model:
     """A program to run on images; a trunk with the tail of a personal model behind it."""
     if personal is None or program.role != "trunk":
-        return load_program(bundle, program, threads)
-    return TunedModel(bundle, program, personal.tensors, threads)
+        return open_program(bundle, program, threads)
+    return open_tail(bundle, program, personal.tensors, threads)
+
+
+def open_tail(bundle: Bundle, trunk: Program, parameters: dict[str, np.ndarray], threads: int = 1) -> TailModel:
+    """A trunk with a tail of these parameters behind it. Raises `FedgateError` when a program does not load."""
+    tail = tail_programs(bundle, trunk.engine, INFERENCE)[0]["tail"][0]
+    check(bundle, [trunk, tail])
+    loaded = (load_program(bundle, program, threads) for program in (trunk, tail))
+    return TailModel(*loaded, parameters, bundle.manifest)
 
 
 def model_role(program: Program) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..engines import LoadedProgram, load_program, why_not
 from ..engines.guard import check
+from ..engines.program import runtime_errors
 from ..engines.select import ENGINE_ORDER
 from ..errors import FedgateError, UsageError, choose
 from ..formats.bundle import Bundle
@@ -76,12 +77,14 @@ def _load_trunk(bundle, programs, threads):
     return load_program(bundle, programs[-1], threads)
 
 
-def run_trunk(trunk: LoadedProgram, image: np.ndarray, level: int) -> tuple[np.ndarray, np.ndarray]:
-    """One image float32 (1, C, H, W) -> (features (1, ...), masks of the trunk uint8 (1, channels)).
+def run_trunk(trunk: LoadedProgram, image: np.ndarray, level: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """One image float32 (1, C, H, W) -> (features (1, ...), masks of the trunk uint8 (1, channels), the kernel's MACs).
 
     Raises `FedgateError` for features that are not finite.
     """
-    results = trunk.call({"image": image, "level": np.array([level], np.int32)})
+    with runtime_errors(f"{trunk.program.engine} failed to run {trunk.program.file}"):
+        trunk.set_inputs({"image": image, "level": np.array([level], np.int32)})
+        results, counted = trunk.counted()
     if not np.isfinite(results["features"]).all():
         raise FedgateError(f"{trunk.program.file} returned features that are not finite")
-    return results["features"], results.get("open", np.zeros((1, 0), np.uint8))
+    return results["features"], results.get("open", np.zeros((1, 0), np.uint8)), counted

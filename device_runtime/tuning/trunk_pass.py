@@ -70,5 +70,5 @@ def run_examples(
 
 
 def _rows(programs, pixels, bundle, level) -> tuple[np.ndarray, np.ndarray]:
-    features, opened = run_trunk(programs.trunk, normalise(pixels, bundle.manifest), level)
+    features, opened, _ = run_trunk(programs.trunk, normalise(pixels, bundle.manifest), level)
     return features[0], opened[0]

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..formats.bundle import Bundle
 from ..verify import MOST_CLOSE_CALLS, TOLERANCE, program_row, relative_error, verify_program
-from .model import TunedModel, model_role, tuned_trunks
+from .model import model_role, open_tail, tuned_trunks
 from .personal import load_personal
 
 
@@ -24,9 +24,9 @@ def verify_personal(bundle: Bundle, path: Path, engine: str | None = None) -> li
     rows, first = [], None
     for trunk in tuned_trunks(bundle, engine):
         row = program_row(trunk, None) | {"role": model_role(trunk), "level": level}
-        row |= verify_program(bundle, trunk, reference, lambda b, p: TunedModel(b, p, own), level)
+        row |= verify_program(bundle, trunk, reference, lambda b, p: open_tail(b, p, own), level)
         if row["status"] == "ok":
-            model = TunedModel(bundle, trunk, personal.tensors)
+            model = open_tail(bundle, trunk, personal.tensors)
             results = [model.run(image[None], level) for image in reference.image]
             first = first or results
             row |= agreement(results, first)
@@ -37,7 +37,7 @@ def verify_personal(bundle: Bundle, path: Path, engine: str | None = None) -> li
 def agreement(results: list, first: list) -> dict:
     """Compare (logits, masks or None) of each input with those of the first program; the row's fields that change."""
     errors, differing, decisions = [], 0, 0
-    for (logits, opened), (expected, masks) in zip(results, first, strict=True):
+    for (logits, opened, _), (expected, masks, _) in zip(results, first, strict=True):
         wrong = 0 if opened is None else int(np.count_nonzero(opened != masks))
         differing, decisions = differing + wrong, decisions + (0 if opened is None else opened.size)
         if not wrong:

@@ -17,7 +17,7 @@ from fedgate.device_runtime.formats.signed import unsigned
 from fedgate.device_runtime.formats.tensors import pack, read_tensors, unpack
 from fedgate.device_runtime.formats.update import decode_update
 from fedgate.device_runtime.tuning.finetune import Watcher, finetune
-from fedgate.device_runtime.tuning.model import TunedModel, tuned_trunks
+from fedgate.device_runtime.tuning.model import open_tail, tuned_trunks
 from fedgate.device_runtime.tuning.personal import load_personal
 from fedgate.device_runtime.tuning.plan import TailPlan
 from fedgate.train.engines.make import open_run
@@ -150,7 +150,7 @@ def test_validation_is_pythons(tune, client, tmp_path):
     for row, other in zip(result["epochs"], expected["epochs"], strict=True):
         assert row == pytest.approx(other, abs=1e-4)
     personal = load_personal(tmp_path / "kotlin" / "personal.safetensors", client.bundle)
-    model = TunedModel(client.bundle, tuned_trunks(client.bundle)[0], personal.tensors)
+    model = open_tail(client.bundle, tuned_trunks(client.bundle)[0], personal.tensors)
     assert model.run(client.bundle.reference().image[:1], 0)[0].shape == (1, 10)
 
 

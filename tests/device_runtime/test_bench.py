@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from fedgate.device_runtime.bench.latency import BURST, LEAST_ROUNDS, bench, interleave, noise
+from fedgate.device_runtime.bench.latency import BURST, LEAST_ROUNDS, BenchOptions, bench, interleave, noise
 from fedgate.device_runtime.bench.stats import median_interval, paired_ratio
 from fedgate.device_runtime.board.machine import OtherLoad, machine_info, peak_rss_mb
-from fedgate.device_runtime.engines import load_program
+from fedgate.device_runtime.engines import open_program
 from fedgate.device_runtime.errors import UsageError
 
 
@@ -37,7 +37,7 @@ def test_pairing_removes_the_machines_drift():
 
 
 def test_rows_of_a_bundle(bundle):
-    result = bench(bundle, engine="litert", rounds=15)
+    result = bench(bundle, BenchOptions("litert", rounds=15))
     rows = {row["role"]: row for row in result["rows"]}
     assert set(rows) == {"dense", "masked", "static"} and result["skipped"] == []
     assert rows["dense"]["ratio_to_dense"] == 1 and rows["dense"]["executed_macs"] == rows["dense"]["dense_macs"]
@@ -52,11 +52,11 @@ def test_rows_of_a_bundle(bundle):
 
 
 def test_ratios_pair_with_the_dense_program_of_the_same_engine(bundle):
-    result = bench(bundle, role="dense", rounds=12)
+    result = bench(bundle, BenchOptions(role="dense", rounds=12))
     assert {row["runtime"] for row in result["rows"]} == {"litert", "onnx", "executorch"}
     assert [row["ratio_to_dense"] for row in result["rows"]] == [1, 1, 1]
     # a role asked for alone still gets its baseline
-    dense, row = bench(bundle, engine="onnx", role="masked", rounds=12, density=0.25)["rows"]
+    dense, row = bench(bundle, BenchOptions("onnx", "masked", rounds=12, density=0.25))["rows"]
     assert dense["role"] == "dense" and row["role"] == "masked" and row["density"] == 0.25
     assert row["ratio_low"] <= row["ratio_to_dense"] <= row["ratio_high"]
 
@@ -79,14 +79,14 @@ class Noted:
 def test_programs_take_turns_and_the_first_one_rotates(bundle):
     log, turn = [], 1 + BURST
     programs = [p for p in bundle.manifest.programs if p.engine == "litert" and p.role in ("masked", "dense")]
-    a, b = (Noted(name, log, load_program(bundle, p)) for name, p in zip("ab", programs, strict=True))
+    a, b = (Noted(name, log, open_program(bundle, p)) for name, p in zip("ab", programs, strict=True))
     inputs = bundle.reference().image[:2]
     first, second = inputs[:, 0, 0, 0].tolist()
-    times = interleave([a, b], inputs, 0, 2, 1.0)
+    times = interleave([(a, 0), (b, 1)], inputs, 2, 1.0)
     assert times.shape == (2, 2, BURST) and (times > 0).all()
-    assert log[: 2 * turn + 2] == [("a", first, 0), *"a" * turn, ("b", first, None), *"b" * turn]
-    assert log[2 * turn + 2 :] == [("b", second, None), *"b" * turn, ("a", second, 0), *"a" * turn]
-    assert interleave([a], inputs, 0, None, 1e-9).shape[1] == LEAST_ROUNDS
+    assert log[: 2 * turn + 2] == [("a", first, 0), *"a" * turn, ("b", first, 1), *"b" * turn]
+    assert log[2 * turn + 2 :] == [("b", second, 1), *"b" * turn, ("a", second, 0), *"a" * turn]
+    assert interleave([(a, 0)], inputs, None, 1e-9).shape[1] == LEAST_ROUNDS
 
 
 def test_noise_is_told_with_numbers():
@@ -100,7 +100,7 @@ def test_noise_is_told_with_numbers():
 def test_wrong_numbers_are_refused(bundle):
     for options in ({"threads": 0}, {"rounds": 0}, {"seconds": 0}):
         with pytest.raises(UsageError):
-            bench(bundle, **options)
+            bench(bundle, BenchOptions(**options))
 
 
 def test_machine_facts():

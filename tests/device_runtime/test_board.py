@@ -10,7 +10,7 @@ import recorded_boards as boards
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedgate.device_runtime.bench.latency import bench
+from fedgate.device_runtime.bench.latency import BenchOptions, bench
 from fedgate.device_runtime.bench.sustained import cool_down, summarise
 from fedgate.device_runtime.board.cpus import Cluster, choose, clusters, pinned, spell
 from fedgate.device_runtime.board.doubts import emulated
@@ -272,7 +272,7 @@ def test_bench_tells_of_the_board_and_runs_on(bundle, tmp_path):
     first = min(os.sched_getaffinity(0))
     if first > 3:
         pytest.skip("this machine's CPUs begin beyond a Pi's four")
-    result = bench(bundle, "litert", "masked", rounds=12, sustained=2.0, cpus=str(first), host=host)
+    result = bench(bundle, BenchOptions("litert", "masked", rounds=12, sustained=2.0, cpus=str(first)), host)
     assert result["machine"]["cpu"].startswith("Raspberry Pi 5") and result["board"]["cpus"] == str(first)
     assert result["board"]["after"]["throttled"] == {"now": [], "since_boot": []}
     assert [entry["role"] for entry in result["sustained"]] == ["dense", "masked"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny_bundle
 
-from fedgate.device_runtime.engines import load_program
+from fedgate.device_runtime.engines import load_program, open_program
 from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.device_runtime.formats.bundle import load_bundle, write_bundle
 from fedgate.device_runtime.formats.records import LABELLED, REFERENCE_META, SALIENCE_META, load_reference
@@ -91,7 +91,7 @@ def test_a_program_in_memory_does_not_see_its_file_change(copy):
     loaded = load_bundle(copy)
     image = loaded.reference().image[:1]
     for program in (p for p in loaded.manifest.programs if p.role == "dense"):
-        running = load_program(loaded, program)
+        running = open_program(loaded, program)
         want = running.run(image)[0]
         with open(loaded.file(program.file), "r+b") as file:
             file.truncate(16)

@@ -18,48 +18,48 @@ INPUTS = np.random.default_rng(3).normal(size=(5, 1, 3, 8, 8)).astype(np.float32
 
 @pytest.mark.parametrize("engine", engines.ENGINES)
 def test_masked_and_dense_equal_eager(bundle, engine):
-    masked = engines.load_program(bundle, program(bundle, engine, "masked"))
-    dense = engines.load_program(bundle, program(bundle, engine, "dense"))
+    masked = engines.open_program(bundle, program(bundle, engine, "masked"))
+    dense = engines.open_program(bundle, program(bundle, engine, "dense"))
     networks = tiny_bundle.networks()
     with torch.no_grad():
         for image in INPUTS:
             for level in (0, 1):
                 want = networks["masked", None](torch.from_numpy(image), torch.tensor([level]))
-                logits, open = masked.run(image, level)
+                logits, open, _ = masked.run(image, level)
                 assert np.array_equal(open, want[1].numpy()) and open.dtype == np.uint8
                 assert np.allclose(logits, want[0].numpy(), atol=1e-5)
-            logits, open = dense.run(image)
+            logits, open, _ = dense.run(image)
             assert open is None
             assert np.allclose(logits, networks["dense", None](torch.from_numpy(image)).numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("engine", engines.ENGINES)
 def test_outputs_are_copies_and_runs_leave_nothing_behind(bundle, engine):
-    loaded = engines.load_program(bundle, program(bundle, engine, "masked"))
-    first, first_open = loaded.run(INPUTS[0], 1)
+    loaded = engines.open_program(bundle, program(bundle, engine, "masked"))
+    first, first_open, _ = loaded.run(INPUTS[0], 1)
     kept = first.copy(), first_open.copy()
     loaded.run(INPUTS[1], 0)
     assert np.array_equal(first, kept[0]) and np.array_equal(first_open, kept[1])
     loaded.prepare(INPUTS[0], 1)
     for _ in range(3):
         loaded.invoke()
-    again, again_open = loaded.outputs()
+    again, again_open, _ = loaded.run(INPUTS[0], 1)
     assert np.array_equal(again, first) and np.array_equal(again_open, first_open)
 
 
 @pytest.mark.parametrize("engine", engines.ENGINES)
 def test_the_callers_image_is_neither_kept_nor_changed(bundle, engine):
-    loaded = engines.load_program(bundle, program(bundle, engine, "masked"))
+    loaded = engines.open_program(bundle, program(bundle, engine, "masked"))
     image = INPUTS[0].copy()
-    want, _ = loaded.run(image, 1)
+    want, *_ = loaded.run(image, 1)
     assert np.array_equal(image, INPUTS[0])
     turned = np.ascontiguousarray(INPUTS[0].transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)  # the same, other strides
     assert np.array_equal(loaded.run(turned, 1)[0], want)
 
 
 def test_what_does_not_fit_is_refused_before_the_runtime_sees_it(bundle):
-    masked = engines.load_program(bundle, program(bundle, "litert", "masked"))
-    static = engines.load_program(bundle, program(bundle, "litert", "static", 1))
+    masked = engines.open_program(bundle, program(bundle, "litert", "masked"))
+    static = engines.open_program(bundle, program(bundle, "litert", "static", 1))
     for image, level in ((INPUTS[0], 2), (INPUTS[0], -1), (INPUTS[0], None)):
         with pytest.raises(UsageError, match="level from 0 to 1"):
             masked.run(image, level)
@@ -91,12 +91,12 @@ def test_a_program_that_is_not_what_the_manifest_says(bundle, changed):
 
 
 def test_executorch_threads_cannot_change_under_a_loaded_program(bundle):
-    loaded = engines.load_program(bundle, program(bundle, "executorch", "dense"), threads=1)
+    loaded = engines.open_program(bundle, program(bundle, "executorch", "dense"), threads=1)
     with pytest.raises(FedgateError, match="another number of threads"):
         engines.load_program(bundle, program(bundle, "executorch", "dense"), threads=2)
     want = loaded.run(INPUTS[0])[0]
     del loaded
-    two = engines.load_program(bundle, program(bundle, "executorch", "dense"), threads=2)
+    two = engines.open_program(bundle, program(bundle, "executorch", "dense"), threads=2)
     assert np.allclose(two.run(INPUTS[0])[0], want, atol=1e-6)
 
 

@@ -103,6 +103,8 @@ WRONG = {
     "'level'": [put("programs", 1, "level", 2), put("programs", 1, "level", None), put("programs", 0, "level", 0)],
     "'engine'": [put("programs", 0, "engine", "tensorrt"), put("programs", 0, "engine", [])],
     "'role'": [put("programs", 0, "role", "fast")],
+    "'precision'": [put("programs", 0, "precision", "int4"), put("programs", 0, "precision", None)],
+    "'tolerance'": [put("programs", 0, "tolerance", each) for each in (-1e-9, 1.1, "1e-4", None)],
     "'needs_kernel'": [put("programs", 0, "needs_kernel", 0)],
     "'kernel_layers'": [
         put("programs", 0, "kernel_layers", ["other"]),
@@ -148,8 +150,8 @@ def test_gate_none_has_only_dense_programs():
 
 
 def test_an_unknown_version_is_refused():
-    for version in (2, "1", True, 1.5, None):
-        text = render_manifest(valid()).replace(b'"version": 1', f'"version": {json.dumps(version)}'.encode())
+    for version in (1, 3, "2", True, 2.5, None):
+        text = render_manifest(valid()).replace(b'"version": 2', f'"version": {json.dumps(version)}'.encode())
         with pytest.raises(FedgateError, match="version"):
             parse_manifest(text)
 

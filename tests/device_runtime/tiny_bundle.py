@@ -136,6 +136,8 @@ def entry(file, engine, role, level):
         "file": file,
         "engine": engine,
         "role": role,
+        "precision": "fp32",
+        "tolerance": 1e-4,
         "level": level,
         "inputs": inputs,
         "outputs": outputs,

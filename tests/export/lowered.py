@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fedgate.device_runtime.engines import load_program
+from fedgate.device_runtime.engines import Prediction, open_program
 from fedgate.device_runtime.formats.bundle import Bundle, listing
 from fedgate.device_runtime.formats.manifest import Program, parse_manifest, render_manifest
-from fedgate.export.lowering import lower
-from fedgate.export.programs import entry
+from fedgate.export.programs import image_plan, interface
 
 NOTHING = {"sha256": "0" * 64, "bytes": 0}
 RUNNER = Path(__file__).with_name("run_program.py")
@@ -37,11 +36,17 @@ def bare_fields(network, classes=10):
     }
 
 
-def lowered(plan, engine, network, folder, classes=10):
+def plan(role, body, network, classes=10, level=None):
+    """The `Plan` of an eval network of a network, which is compared by the caller."""
+    return image_plan(role, body, interface(network, classes), None, level)
+
+
+def lowered(plan, engine, network, folder):
     """A bundle in `folder` with one program alone, of a `Plan` for a network; no records, so only good to be run."""
-    program, data = entry(plan, engine, network, classes), lower(plan.network, engine, network.shape, plan.takes_level)
-    (folder / program["file"]).write_bytes(data)
-    fields = bare_fields(network, classes) | {
+    program, files = plan.make(engine)
+    ((name, data),) = files.items()
+    (folder / name).write_bytes(data)
+    fields = bare_fields(network, plan.outputs[0].shape[1]) | {
         "programs": [program | listing(data)],
         "files": {"salience.safetensors": NOTHING, "reference.safetensors": NOTHING},
     }
@@ -51,12 +56,12 @@ def lowered(plan, engine, network, folder, classes=10):
 
 def load(bundle):
     """The one program of a bundle by `lowered`, loaded."""
-    return load_program(bundle, bundle.manifest.programs[0])
+    return open_program(bundle, bundle.manifest.programs[0])
 
 
 @dataclass
 class Played:
-    """What a program returned elsewhere, in the place of a loaded program: the same images, level after level."""
+    """What a program returned elsewhere, as a `Model` of the same images, level after level; it counts no MACs."""
 
     program: Program
     images: np.ndarray
@@ -66,7 +71,7 @@ class Played:
     def run(self, image, level):
         (index,) = np.flatnonzero((self.images == image).all((1, 2, 3)))[:1]
         row = level if self.program.takes_level else 0
-        return self.logits[row, [index]], None if self.open is None else self.open[row, [index]]
+        return Prediction(self.logits[row, [index]], None if self.open is None else self.open[row, [index]], 0.0)
 
 
 def load_elsewhere(bundle, images, environment):

@@ -1,6 +1,7 @@
 """Steps of a tail's training program beside the same steps by `train`: same network, same batches."""
 
 import copy
+from dataclasses import asdict
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +13,10 @@ from fedgate.device_runtime.formats.bundle import Bundle, listing
 from fedgate.device_runtime.formats.manifest import parse_manifest, render_manifest
 from fedgate.device_runtime.formats.ports import MOMENTUM, TRUNK_OPEN
 from fedgate.device_runtime.formats.tail import Tail
-from fedgate.export.check_training import stepping
 from fedgate.export.cut import cut_network, trunk_network
-from fedgate.export.tail_programs import TailPrograms
-from fedgate.export.train_step import trained_parameters
-from fedgate.export.trainable import Trainable, train_plan
-from fedgate.export.training_module import training_module
+from fedgate.export.tail_plans import module_plan, step_of, train_plan
+from fedgate.export.train_step import traced, trained_parameters
+from fedgate.export.trainable import Trainable
 from fedgate.train.local import client
 from fedgate.train.local.adaptive import form_mask, mask_form
 from fedgate.train.local.client import LocalPlan
@@ -51,10 +50,11 @@ class Eager:
 
     def __init__(self, part):
         self.plan = train_plan(part)
+        self.step, _ = traced(step_of(part), self.plan.inputs, self.plan.outputs)
 
     @torch.no_grad()
     def call(self, values):
-        found = self.plan.network(*(torch.from_numpy(values[port.name]) for port in self.plan.inputs))
+        found = self.step(*(torch.from_numpy(values[port.name]) for port in self.plan.inputs))
         return {port.name: value.numpy().copy() for port, value in zip(self.plan.outputs, found, strict=True)}
 
 
@@ -63,24 +63,19 @@ def lowered(part, engine, folder):
 
     engine: or "module", for ExecuTorch's training module.
     """
-    return stepping(load_program(*staged(part, engine, folder)))
+    return load_program(*staged(part, engine, folder))
 
 
 def staged(part, engine, folder):
     """(a bundle that is only good to be run, its train program), for an engine or "module"."""
     network = part.network
-    if engine == "module":
-        program, files = training_module(part)
-    else:
-        plan = train_plan(part)
-        program = plan.entry(engine)
-        files = {program["file"]: plan.lower(engine, network.shape)}
+    program, files = module_plan(part).make("executorch") if engine == "module" else train_plan(part).make(engine)
     for name, data in files.items():
         (folder / name).write_bytes(data)
     own = {name: listing(data) for name, data in files.items() if name != program["file"]}
     program |= listing(files[program["file"]])
     fields = bare_fields(network, network.layers[-1].out_channels) | {
-        "tail": TailPrograms(part, None).fields(),
+        "tail": asdict(part.info),
         "programs": [program],
         "files": dict.fromkeys(("salience.safetensors", "reference.safetensors", "tail.safetensors"), NOTHING) | own,
     }

@@ -6,16 +6,16 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from lowered import load, lowered
+from lowered import load, lowered, plan
 from small_networks import exact_network, integer_images, random_images, small_network
 
 from fedgate.cli import main
+from fedgate.device_runtime.engines import Prediction
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.export import pipeline as session
+from fedgate.export import pipeline
 from fedgate.export.check import compare_gated, compare_plain, count_close_calls
 from fedgate.export.eval_networks import dense_network, masked_network, static_network
 from fedgate.export.modules import MaskedUnit
-from fedgate.export.programs import Plan
 from fedgate.export.reference import EagerReference, fixed_masks
 
 LEVELS = (0.3, 0.6)
@@ -23,7 +23,7 @@ IMAGES = random_images(16).numpy()
 
 
 class Eager:
-    """An eval network of eager PyTorch in the place of a loaded program."""
+    """An eval network of eager PyTorch as a `Model`."""
 
     def __init__(self, network, program):
         self.network, self.program = network, program
@@ -31,9 +31,9 @@ class Eager:
     @torch.no_grad()
     def run(self, image, level):
         if not self.program.takes_level:
-            return self.network(torch.from_numpy(image)).numpy(), None
+            return Prediction(self.network(torch.from_numpy(image)).numpy(), None, 0.0)
         outputs = self.network(torch.from_numpy(image), torch.tensor([level], dtype=torch.int32))
-        return tuple(output.numpy() for output in outputs)
+        return Prediction(*(output.numpy() for output in outputs), 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Named:
     file: str = "some.program"
     level: int | None = None
     takes_level: bool = True
+    tolerance: float = 1e-4
 
 
 def masked_units(masked):
@@ -121,7 +122,7 @@ def test_a_fault_in_a_masked_program_is_found(fault):
 def test_a_fault_in_a_lowered_program_is_found(engine, tmp_path):
     network = small_network("projection", LEVELS)
     reference = EagerReference(network)
-    right = load(lowered(Plan("masked", masked_network(network)), engine, network, tmp_path, classes=5))
+    right = load(lowered(plan("masked", masked_network(network), network, 5), engine, network, tmp_path))
     compare_gated(right, reference, IMAGES, 2)
     for name in ("gate.predictor.weight", "conv.weight"):
         other = copy.deepcopy(network)
@@ -231,18 +232,18 @@ def test_export_writes_nothing_when_a_program_is_wrong(fault, run, tmp_path, mon
 
     fault(programs, monkeypatch)
     with pytest.raises(FedgateError, match=r"onnx-\S+ does not compute what eager PyTorch computes"):
-        session.export_run(run, tmp_path / "out.fedgate", ["onnx"])
+        pipeline.export_run(run, tmp_path / "out.fedgate", ["onnx"])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_refused_export_leaves_an_older_bundle(run, tmp_path, monkeypatch):
     out = tmp_path / "out.fedgate"
-    session.export_run(run, out, ["onnx"])
+    pipeline.export_run(run, out, ["onnx"])
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     from fedgate.export import programs
 
     other_mask_in_export(programs, monkeypatch)
     with pytest.raises(FedgateError, match="does not compute"):
-        session.export_run(run, out, ["onnx"], overwrite=True)
+        pipeline.export_run(run, out, ["onnx"], overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out.fedgate"]
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before

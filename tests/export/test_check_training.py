@@ -26,6 +26,7 @@ class Named:
     role: str = "train"
     takes_level: bool = True
     level: int | None = None
+    tolerance: float = 1e-4
 
 
 class Program:

@@ -5,14 +5,13 @@ import copy
 import numpy as np
 import pytest
 import torch
-from lowered import load, lowered
+from lowered import load, lowered, plan
 from small_networks import NETWORKS, exact_network, integer_images, random_images, small_network
 from torch import nn
 
 from fedgate.device_runtime.formats.macs import gated, kept, mask_slices
 from fedgate.export.eval_networks import dense_network, masked_network, static_network
 from fedgate.export.modules import Scatter, StaticUnit
-from fedgate.export.programs import Plan
 from fedgate.export.reference import EagerReference, fixed_masks
 
 DENSITIES = ((0.5,), (1.0,), (0.3, 0.6, 1.0))
@@ -143,10 +142,10 @@ def test_ties_in_eager():
 def test_ties_in_programs(engine, tmp_path):
     densities = (0.25, 0.5, 0.75)
     network, images = exact_network(densities), integer_images().numpy()
-    loaded = load(lowered(Plan("masked", masked_network(network)), engine, network, tmp_path, classes=5))
+    loaded = load(lowered(plan("masked", masked_network(network), network, 5), engine, network, tmp_path))
     reference = EagerReference(network)
     for level in range(len(densities)):
         right, masks, _ = reference.run(images, level)
         runs = [loaded.run(image[None], level) for image in images]
-        assert np.array_equal(np.concatenate([mask for _, mask in runs]), masks)
-        assert_close(np.concatenate([logits for logits, _ in runs]), right)
+        assert np.array_equal(np.concatenate([found.open for found in runs]), masks)
+        assert_close(np.concatenate([found.logits for found in runs]), right)

@@ -15,7 +15,8 @@ from torch import nn
 from fedgate.export.eval_networks import dense_network, masked_network, static_network
 from fedgate.export.reference import EagerReference, fixed_masks
 from fedgate.export.skip import kernel_layers, skip_network
-from fedgate.export.trainable import train_plan
+from fedgate.export.tail_plans import step_of, train_plan
+from fedgate.export.train_step import traced
 from fedgate.train.local.client import LocalPlan, train_locally
 from fedgate.train.local.stack import train_together
 from fedgate.train.network.build import gate_network, network_tensors
@@ -195,10 +196,12 @@ def test_training_programs_of_spellings_are_the_same(kind):
     flat = kind is Kind.FLATTEN
     for spelling in SPELLINGS[kind]:
         network = network_of(FIRST | {kind: spelling, Kind.INDEXED_POOL: lambda x: (F.max_pool2d(x, 2), None)}, flat)
-        plan = train_plan(trainable(network.eval(), "last-stage"))
+        part = trainable(network.eval(), "last-stage")
+        plan = train_plan(part)
+        step, _ = traced(step_of(part), plan.inputs, plan.outputs)
         draw = torch.Generator().manual_seed(0)
         values = [torch.rand(port.shape, generator=draw).to(getattr(torch, port.dtype)) for port in plan.inputs]
-        outputs.append(plan.network(*values))
+        outputs.append(step(*values))
     for found in outputs[1:]:
         assert all(close(mine, right) for mine, right in zip(found, outputs[0], strict=True))
 

@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from fedgate.cli import main
-from fedgate.device_runtime.engines import load_program
+from fedgate.device_runtime.engines import open_program
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.formats.bundle import load_bundle, write_bundle
 from fedgate.device_runtime.formats.macs import kept, mask_slices
@@ -102,7 +102,7 @@ def check_static_programs(bundle, run, counts, strengths):
             for channel in most(counts[name][program.level], strengths[name][program.level], k):
                 masks[0, part.start + channel] = True
         expected = reference.run(images, program.level, forced=masks)[0]
-        loaded = load_program(bundle, program)
+        loaded = open_program(bundle, program)
         found = np.concatenate([loaded.run(image[None], None)[0] for image in images])
         np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 

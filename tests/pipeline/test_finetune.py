@@ -27,13 +27,13 @@ from fedgate.device_runtime.storage import write_file
 from fedgate.device_runtime.tuning.absent import reference_set
 from fedgate.device_runtime.tuning.client import TailClient
 from fedgate.device_runtime.tuning.finetune import Watcher, finetune
-from fedgate.device_runtime.tuning.model import TunedModel, tuned_trunks
+from fedgate.device_runtime.tuning.model import open_tail, tuned_trunks
 from fedgate.device_runtime.tuning.personal import load_personal
 from fedgate.device_runtime.tuning.plan import TailPlan
 from fedgate.device_runtime.tuning.programs import load_tail_programs
 from fedgate.device_runtime.tuning.show import print_result
 from fedgate.device_runtime.tuning.steps import batches
-from fedgate.export import pipeline as session
+from fedgate.export import build, pipeline
 from fedgate.train.data.augment import normalise
 from fedgate.train.engines.make import open_run
 from fedgate.train.ingredients import make_network
@@ -58,9 +58,9 @@ def world(tmp_path_factory):
     torch.set_num_threads(1)
     directory, data, parts = run_last_stage(top, OPTIONS)
     with pytest.MonkeyPatch.context() as patch:
-        plans = session.plan_programs
-        patch.setattr(session, "plan_programs", lambda *args: [plan for plan in plans(*args) if plan.role == "dense"])
-        bundle = session.export_run(top / "run", top / "digits.fedgate", ["litert"], trainable="last-stage")
+        plans = build.plan_programs
+        patch.setattr(build, "plan_programs", lambda *args: [plan for plan in plans(*args) if plan.role == "dense"])
+        bundle = pipeline.export_run(top / "run", top / "digits.fedgate", ["litert"], trainable="last-stage")
     images, labels = write_images(top, data, parts[1], (2, 3), COUNT)
     return SimpleNamespace(top=top, run=directory, data=data, parts=parts, bundle=bundle, images=images, labels=labels)
 
@@ -170,9 +170,9 @@ def test_the_tuned_model_equals_eager(world, tmp_path, need_kernel):
     trunks = tuned_trunks(world.bundle)
     assert [trunk.needs_kernel for trunk in trunks] == [True, False]
     for trunk in trunks:
-        model = TunedModel(world.bundle, trunk, personal.tensors)
+        model = open_tail(world.bundle, trunk, personal.tensors)
         for image, logits, mask in zip(images.numpy(), expected, masks, strict=True):
-            found, opened = model.run(image[None], 0)
+            found, opened, _ = model.run(image[None], 0)
             np.testing.assert_allclose(found[0], logits, rtol=0, atol=1e-4 * np.abs(expected).max())
             assert np.array_equal(opened[0], mask)
 

@@ -7,7 +7,7 @@ import pytest
 from fedgate.device_runtime.engines import guard
 from fedgate.device_runtime.formats.bundle import write_bundle
 from fedgate.device_runtime.formats.checks import parse_json
-from fedgate.export import pipeline as session
+from fedgate.export import build, pipeline
 
 PROGRAM, WEIGHTS = "executorch-train-module.pte", "executorch-train-module.ptd"
 
@@ -16,9 +16,9 @@ PROGRAM, WEIGHTS = "executorch-train-module.pte", "executorch-train-module.ptd"
 @pytest.mark.timeout(900)
 def test_a_bundle_gets_a_training_module_and_damaged_ones_give_one_line(undisturbed, tmp_path, monkeypatch):
     monkeypatch.delenv("FEDGATE_NO_GUARD", raising=False)
-    plans = session.plan_programs
-    monkeypatch.setattr(session, "plan_programs", lambda *args: [plan for plan in plans(*args) if plan.role == "dense"])
-    bundle = session.export_run(undisturbed.path, tmp_path / "digits.fedgate", ["executorch"], trainable="head")
+    plans = build.plan_programs
+    monkeypatch.setattr(build, "plan_programs", lambda *args: [plan for plan in plans(*args) if plan.role == "dense"])
+    bundle = pipeline.export_run(undisturbed.path, tmp_path / "digits.fedgate", ["executorch"], trainable="head")
     module = module_of(bundle)
     assert (module.file, module.weights) == (PROGRAM, WEIGHTS)
     guard.check(bundle, [module])  # export has run it

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ...engines.program_macs import asked_macs, executed_macs, stock_macs
+from ...engines.program_macs import asked_macs, stock_macs
 from ...engines.select import choose_level, matching
 from ...errors import FedgateError, UsageError
 from ...formats import macs
 from ...formats.bundle import Bundle
 from ...formats.manifest import Manifest, Program
 from ...formats.records import Reference
-from ...verify import TOLERANCE, compare_masks, relative_error
+from ...verify import compare_masks, relative_error
 from .emulator import COUNTS, Emulator
 
 # the options of `bench` that mean something where nothing is timed; --rounds: how many inferences are counted
@@ -63,10 +63,7 @@ def _row(emulator, bundle, program, level, reference, inferences, delegate) -> d
     results = {port.name: outputs[f"output_{i}"] for i, port in enumerate(program.outputs)}
     masks = results["open"][:, 0] if program.takes_level else None
     compare(manifest, program, level, reference, indices, results["logits"][:, 0], masks)
-    if program.needs_kernel:
-        executed = float(np.mean(outputs["executed_macs"])) + stock_macs(manifest, program)
-    else:
-        executed = executed_macs(manifest, program, level, masks)
+    counted = float(np.mean(outputs["executed_macs"])) if program.needs_kernel else 0.0
     return {
         "cpu": emulator.cpu,
         "runtime": "litert",
@@ -80,8 +77,8 @@ def _row(emulator, bundle, program, level, reference, inferences, delegate) -> d
         "inferences": inferences,
         **{name: round(float(mean)) for name, mean in zip(COUNTS, counts.mean(0), strict=True)},
         "ratio_to_dense": None,
-        "asked_macs": round(asked_macs(manifest, program, level, masks)),
-        "executed_macs": round(executed),
+        "asked_macs": round(asked_macs(manifest, program, masks)),
+        "executed_macs": round(counted + stock_macs(manifest, program)),
         "dense_macs": macs.total(macs.dense(manifest.layers)),
     }
 
@@ -118,7 +115,7 @@ def compare(
             if close:
                 continue
         error = relative_error(logits[row], reference.logits(program.role, level)[index])
-        if error > TOLERANCE:
+        if not error <= program.tolerance:
             raise FedgateError(
                 f"{program.file}: input {index}: logits differ by {error:.2g} of the largest: see fedgate verify"
             )

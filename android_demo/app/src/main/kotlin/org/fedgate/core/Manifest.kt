@@ -1,20 +1,26 @@
 package org.fedgate.core
 
 private const val FORMAT = "fedgate-bundle"
-private const val VERSION = 1L
+private const val VERSION = 2L
 private const val LARGEST = 1L shl 40
 private val ENGINES = listOf("executorch", "litert", "onnx")
 private val ROLES = listOf("dense", "masked", "skip", "static", "trunk", "tail", "train", "train-module")
+private val PRECISIONS = listOf("fp32", "int8")
 private val REQUIRED_FILES = listOf("reference.safetensors", "salience.safetensors")
 private val FITS = listOf("crop") // the rules by which pictures become pixels: Pictures.kt
 private val WHITE = listOf(255L, 255L, 255L)
 const val TAIL_FILE = "tail.safetensors"
 
-/** One program file. level is set for role "static" alone: the one density it was made for. */
+/**
+ * One program file. level is set for role "static" alone: the one density it was made for. tolerance: how far its
+ * outputs may be from the references, over the largest of them.
+ */
 class Program(
     val file: String,
     val engine: String,
     val role: String,
+    val precision: String,
+    val tolerance: Double,
     val level: Int?,
     val inputs: List<Port>,
     val outputs: List<Port>,
@@ -33,8 +39,8 @@ class Program(
 class Listed(val sha256: String, val bytes: Long)
 
 /**
- * A checked manifest, version 1; the schema stands in device_runtime/formats/manifest.py. shape is (1, C, H, W); background RGB,
- * where pictures are transparent.
+ * A checked manifest, version 2; the schema stands in device_runtime/formats/manifest.py. shape is (1, C, H, W);
+ * background RGB, where pictures are transparent.
  */
 class Manifest(
     val model: String,
@@ -131,9 +137,10 @@ private fun check(manifest: Manifest) {
         }
     }
     val names = manifest.programs.map { it.file } + manifest.files.keys
-    val kinds = manifest.programs.map { listOf(it.engine, it.role, it.level, it.needsKernel) }
+    val kinds = manifest.programs.map { listOf(it.engine, it.role, it.precision, it.level, it.needsKernel) }
     if (names.toSet().size != names.size || kinds.toSet().size != kinds.size) {
-        throw FedgateException("manifest.json lists a file, or an engine's program of one role and level, twice")
+        val twice = "a file, or an engine's program of one role, precision and level, twice"
+        throw FedgateException("manifest.json lists $twice")
     }
     if ((manifest.tail == null) != (TAIL_FILE !in manifest.files)) {
         throw FedgateException("manifest.json: 'tail' goes with a file $TAIL_FILE")
@@ -161,6 +168,8 @@ private fun parseProgram(fields: Fields, levels: Int): Program {
         file = plainName(fields.get("file")),
         engine = fields.choice("engine", ENGINES),
         role = role,
+        precision = fields.choice("precision", PRECISIONS),
+        tolerance = fields.number("tolerance", 0.0, 1.0),
         level = level,
         inputs = parsePorts(fields, "inputs"),
         outputs = parsePorts(fields, "outputs"),

@@ -1,6 +1,6 @@
 package org.fedgate.core
 
-private const val TOLERANCE = 1e-4
+private const val TOLERANCE = 1e-4 // of gates that are as good as equal
 private const val MOST_CLOSE_CALLS = 0.001
 
 /**
@@ -108,7 +108,7 @@ private fun compare(
     val error = relativeError(logits, reference.logits(role, level, index))
     seen.compared++
     seen.largest = maxOf(seen.largest, error)
-    return if (error <= TOLERANCE) null else "logits differ by $error of the largest"
+    return if (error <= loaded.program.tolerance) null else "logits differ by $error of the largest"
 }
 
 /** The largest difference over the largest expected logit; infinite where a value is not finite. */
