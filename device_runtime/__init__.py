@@ -1,4 +1,4 @@
-"""What a device needs: bundle and update formats, engines, verification, prediction, benchmarks, MAC counting.
+"""What a device needs: bundle and update formats, runtimes, verification, prediction, benchmarks, MAC counting.
 
-Needs click, numpy, rich, safetensors, Pillow and one installed engine; imports no other stage and no torch.
+Needs click, numpy, rich, safetensors, Pillow and one installed runtime; imports no other stage and no torch.
 """

@@ -4,10 +4,11 @@ import json
 
 import click
 
+from .runtime_option import runtime_option
 from .targets.request import InputPath, target_options
 
 BUNDLE = click.argument("bundle", metavar="NAME.fedgate")
-ENGINE = click.option("--engine", metavar="NAME", help="executorch, litert or onnx; default: all that are installed.")
+RUNTIME = runtime_option("executorch, litert or onnx; default: all that are installed.")
 ROLE = click.option("--role", metavar="NAME", help="dense, masked, skip or static.")
 LEVEL = click.option("--level", type=int, help="Index of the density; default: the bundle's own.")
 DENSITY = click.option("--density", type=float, help="The density itself, instead of --level.")
@@ -40,16 +41,16 @@ def inspect(bundle, as_json):
 
 @click.command()
 @BUNDLE
-@ENGINE
+@RUNTIME
 @PERSONAL
 @target_options
 @JSON
-def verify(bundle, engine, personal, target, python, as_json):
+def verify(bundle, runtime, personal, target, python, as_json):
     """Run every program of a bundle that can run here, against its reference outputs and masks.
 
     \b
     Example:
-      fedgate verify digits.fedgate --engine litert
+      fedgate verify digits.fedgate --runtime litert
     """
     from .errors import FedgateError
     from .formats.bundle import load_bundle
@@ -61,9 +62,9 @@ def verify(bundle, engine, personal, target, python, as_json):
     if there:
         rows = there["programs"]
     elif personal:
-        rows = verify_personal(load_bundle(bundle), personal, engine)
+        rows = verify_personal(load_bundle(bundle), personal, runtime)
     else:
-        rows = verify_bundle(load_bundle(bundle), engine)
+        rows = verify_bundle(load_bundle(bundle), runtime)
     if as_json:
         _print_json({"bundle": bundle, "programs": rows})
     else:
@@ -79,13 +80,13 @@ def verify(bundle, engine, personal, target, python, as_json):
 @click.command()
 @BUNDLE
 @click.argument("images", metavar="IMAGE|FOLDER...", nargs=-1, required=True)
-@ENGINE
+@RUNTIME
 @ROLE
 @LEVEL
 @DENSITY
 @PERSONAL
 @JSON
-def predict(bundle, images, engine, role, level, density, personal, as_json):
+def predict(bundle, images, runtime, role, level, density, personal, as_json):
     """Classify pictures, and show which channels of the network ran.
 
     Of a folder all pictures are taken. Pictures that cannot be read are told after the others; the exit status is 1.
@@ -100,7 +101,7 @@ def predict(bundle, images, engine, role, level, density, personal, as_json):
     from .predict import more_than_one
     from .predict import predict as predict_images
 
-    result = predict_images(load_bundle(bundle), images, engine, role, level, density, personal)
+    result = predict_images(load_bundle(bundle), images, runtime, role, level, density, personal)
     if as_json:
         _print_json(result)
     else:
@@ -115,7 +116,7 @@ def predict(bundle, images, engine, role, level, density, personal, as_json):
 
 @click.command()
 @BUNDLE
-@ENGINE
+@RUNTIME
 @ROLE
 @LEVEL
 @DENSITY
@@ -127,18 +128,18 @@ def predict(bundle, images, engine, role, level, density, personal, as_json):
 @PERSONAL
 @target_options
 @JSON
-def bench(bundle, engine, role, level, density, threads, seconds, rounds, cpus, sustained, personal, target, python,
+def bench(bundle, runtime, role, level, density, threads, seconds, rounds, cpus, sustained, personal, target, python,
           as_json):  # fmt: skip
     """Measure the latency of a bundle's programs, batch 1, on this machine or on a --target.
 
-    Programs take turns in one process, and are compared round by round with the dense program of the same engine.
+    Programs take turns in one process, and are compared round by round with the dense program of the same runtime.
     On an emulated CPU the instructions of --rounds inferences are counted instead: no latency.
     What the board tells of its clocks, temperatures, throttling and power is noted before, meanwhile and after.
 
     \b
     Example:
-      fedgate bench digits.fedgate --engine litert --threads 1
-      fedgate bench digits.fedgate --engine litert --role skip --cpus 3 --sustained 300
+      fedgate bench digits.fedgate --runtime litert --threads 1
+      fedgate bench digits.fedgate --runtime litert --role skip --cpus 3 --sustained 300
       fedgate bench digits.fedgate --target ssh:pi@raspberrypi --python venv/bin/python
       fedgate bench digits.fedgate --target emulated:cortex-a72
     """
@@ -148,7 +149,7 @@ def bench(bundle, engine, role, level, density, threads, seconds, rounds, cpus, 
     from .targets import elsewhere
 
     there = elsewhere()
-    options = BenchOptions(engine, role, threads, level, density, rounds, seconds, sustained, cpus, personal)
+    options = BenchOptions(runtime, role, threads, level, density, rounds, seconds, sustained, cpus, personal)
     result = there or bench_bundle(load_bundle(bundle), options)
     if as_json:
         return _print_json(result)

@@ -22,7 +22,7 @@ from .tuning.personal import load_personal
 def predict(
     bundle: Bundle,
     images: Sequence[Path],
-    engine: str | None = None,
+    runtime: str | None = None,
     role: str | None = None,
     level: int | None = None,
     density: float | None = None,
@@ -42,10 +42,10 @@ def predict(
     tuned = None if personal is None else load_personal(personal, bundle)
     if tuned is None:
         level = choose_level(manifest, level, density)
-        program = best(runnable(matching(bundle, engine, role, level)))
+        program = best(runnable(matching(bundle, runtime, role, level)))
     else:
         level = tuned_level(tuned, level, density, bundle)
-        program = tuned_trunks(bundle, engine, role)[0]
+        program = tuned_trunks(bundle, runtime, role)[0]
     paths, left_out = find_pictures(images)
     check(bundle, [program])
     loaded = open_model(bundle, program, tuned)
@@ -61,7 +61,7 @@ def predict(
         raise FedgateError(f"{unreadable[0]['reason']}{more_than_one(unreadable)}")
     return {
         "model": manifest.model,
-        "engine": program.engine,
+        "runtime": program.runtime,
         "role": model_role(program),
         "program": program.file,
         "density": None if program.role == "dense" else manifest.densities[level],

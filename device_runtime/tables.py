@@ -67,7 +67,7 @@ def print_summary(summary: dict) -> None:
     for key, value in summary["training"].items():
         facts.add_row(key, str(value))
     out.print(facts)
-    programs = table("program", "engine", "role", "density", "kernel", "sha256", "bytes", right=1)
+    programs = table("program", "runtime", "role", "density", "kernel", "sha256", "bytes", right=1)
     left = {}
     for program in summary["programs"]:
         density = "" if program["level"] is None else f"{summary['densities'][program['level']]:g}"
@@ -77,7 +77,7 @@ def print_summary(summary: dict) -> None:
             left[program["file"]] = [name for name in convolutions if name not in program["kernel_layers"]]
         programs.add_row(
             program["file"],
-            program["engine"],
+            program["runtime"],
             program["role"],
             density,
             kernel,
@@ -114,7 +114,7 @@ def print_predictions(result: dict) -> None:
     out = console()
     bars = BARS if out.encoding.startswith("utf") else ASCII_BARS  # as rich chooses the lines of its tables
     density = "" if result["density"] is None else f", density {result['density']:g}"
-    out.print(f"{result['model']}, {result['program']} ({result['engine']} {result['role']}{density})")
+    out.print(f"{result['model']}, {result['program']} ({result['runtime']} {result['role']}{density})")
     for image in result["images"]:
         out.print()
         out.print(

@@ -23,14 +23,14 @@ TOLERANCE = 1e-4  # of gates that are as good as equal; and of the outputs of fl
 MOST_CLOSE_CALLS = 0.001
 
 
-def verify(bundle: Bundle, engine: str | None = None) -> list[dict]:
-    """Verify every program whose engine is installed (or those of `engine`); one row a program.
+def verify(bundle: Bundle, runtime: str | None = None) -> list[dict]:
+    """Verify every program whose runtime is installed (or those of `runtime`); one row a program.
 
-    A row has file, engine, role, level, status ("ok", "mismatch" or "skipped"), compared and runs (inputs x levels),
+    A row has file, runtime, role, level, status ("ok", "mismatch" or "skipped"), compared and runs (inputs x levels),
     max_error (relative to the largest logit), close_calls, decisions and reason. Raises `FedgateError` when no program
-    can run here, `UsageError` for an unknown engine.
+    can run here, `UsageError` for an unknown runtime.
     """
-    rows = [program_row(program, why_not(program)) for program in matching(bundle, engine, None)]
+    rows = [program_row(program, why_not(program)) for program in matching(bundle, runtime, None)]
     if all(row["status"] == "skipped" for row in rows):
         reasons = dict.fromkeys(row["reason"] for row in rows)
         raise FedgateError(f"nothing to verify: no program can run here: {'; '.join(reasons)}")
@@ -43,7 +43,7 @@ def verify(bundle: Bundle, engine: str | None = None) -> list[dict]:
             row.update(status="mismatch", reason=unsafe[row["file"]])
         else:
             row.update(verify_program(bundle, programs[row["file"]], reference))
-    if engine is None:
+    if runtime is None:
         rows += [
             program_row(program, "trains, and has no reference outputs")
             for program in programs.values()
@@ -55,7 +55,7 @@ def verify(bundle: Bundle, engine: str | None = None) -> list[dict]:
 def program_row(program: Program, reason: str | None) -> dict:
     return {
         "file": program.file,
-        "engine": program.engine,
+        "runtime": program.runtime,
         "role": program.role,
         "level": program.level,
         "status": "skipped" if reason else "ok",

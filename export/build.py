@@ -23,7 +23,7 @@ from .plan import Plan
 from .programs import plan_programs
 from .reference import labelled, reference_outputs
 from .tail_plans import plan_tail_programs
-from .trainable import check_engines
+from .trainable import check_runtimes
 
 REFERENCE_IMAGES = 8  # kept in the bundle
 
@@ -37,7 +37,7 @@ class Made(NamedTuple):
 
 
 def build_bundle(
-    network, dense, kept, images, engines, out, fields, salience, overwrite, console, part=None, data=None, notes=None
+    network, dense, kept, images, runtimes, out, fields, salience, overwrite, console, part=None, data=None, notes=None
 ):
     """Lower, stage, run, compare, and only then write.
 
@@ -49,12 +49,12 @@ def build_bundle(
     files["reference.safetensors"] = pack({"image": images[:REFERENCE_IMAGES], **tensors}, REFERENCE_META)
     plans = plan_programs(network, dense, kept, images, expected)
     tail_plans = [] if part is None else plan_tail_programs(part, images, data)
-    if kernel_missing(engines, plans, console):
+    if kernel_missing(runtimes, plans, console):
         plans, tail_plans = ([plan for plan in each if not plan.kernel_layers] for each in (plans, tail_plans))
-    made = make(plans, engines, console, left_out)
+    made = make(plans, runtimes, console, left_out)
     left_out.refuse_nothing(made)
     if part is not None:
-        trained = make_together(tail_plans, check_engines(engines), console, left_out)
+        trained = make_together(tail_plans, check_runtimes(runtimes), console, left_out)
         left_out.refuse_nothing(trained)
         made += trained
         files[TAIL_FILE] = pack_tail(part.tail)
@@ -85,44 +85,44 @@ def entries(made):
     return [program.entry for program in made]
 
 
-def make(plans, engines, console, left_out):
-    """Lower programs to engines: `Made` ones, but for those that are left out."""
+def make(plans, runtimes, console, left_out):
+    """Lower programs to runtimes: `Made` ones, but for those that are left out."""
     made = []
-    for engine in engines:
+    for runtime in runtimes:
         for plan in plans:
-            if engine in plan.engines:
-                with left_out.unless_possible(plan.entry(engine)["file"]):
-                    made.append(make_one(plan, engine, console))
+            if runtime in plan.runtimes:
+                with left_out.unless_possible(plan.entry(runtime)["file"]):
+                    made.append(make_one(plan, runtime, console))
     return made
 
 
-def make_together(plans, engines, console, left_out):
-    """The same of programs that need each other: an engine that cannot have all of them has none.
+def make_together(plans, runtimes, console, left_out):
+    """The same of programs that need each other: a runtime that cannot have all of them has none.
 
     But for those of the kernel, beside which there are others.
     """
     made = []
-    for engine in engines:
-        chosen = [plan for plan in plans if engine in plan.engines]
-        with left_out.unless_possible(next(p for p in chosen if p.role == "train").entry(engine)["file"]):
+    for runtime in runtimes:
+        chosen = [plan for plan in plans if runtime in plan.runtimes]
+        with left_out.unless_possible(next(p for p in chosen if p.role == "train").entry(runtime)["file"]):
             own = []
             for plan in chosen:
                 if plan.kernel_layers:
-                    own += make([plan], [engine], console, left_out)
+                    own += make([plan], [runtime], console, left_out)
                 else:
-                    own.append(make_one(plan, engine, console))
+                    own.append(make_one(plan, runtime, console))
             made += own
     return made
 
 
-def make_one(plan, engine, console):
-    with console.status(f"lowering {engine} {plan.stem}"):
-        return Made(plan, *plan.make(engine))
+def make_one(plan, runtime, console):
+    with console.status(f"lowering {runtime} {plan.stem}"):
+        return Made(plan, *plan.make(runtime))
 
 
-def kernel_missing(engines, plans, console):
+def kernel_missing(runtimes, plans, console):
     """Build the kernel where a `skip` program will need it; why it cannot be, or None."""
-    if not any(plan.role == "skip" and set(engines) & set(plan.engines) for plan in plans):
+    if not any(plan.role == "skip" and set(runtimes) & set(plan.runtimes) for plan in plans):
         return None
     with console.status("building the channel-skipping kernel"):
         reason = ensure()

@@ -11,7 +11,7 @@ import click
     "--to",
     default="executorch,litert,onnx",
     show_default=True,
-    metavar="ENGINE[,ENGINE...]",
+    metavar="RUNTIME[,RUNTIME...]",
     help="Runtimes to export to.",
 )
 @click.option("--out", type=click.Path(), required=True, metavar="NAME.fedgate", help="The bundle, a new folder.")
@@ -62,13 +62,13 @@ def export(run, to, out, dense_run, client, calibrate, trainable, batch_size, da
 
     if batch_size is not None and trainable is None:
         raise click.UsageError("--batch-size is of --trainable head or last-stage")
-    engines = list(dict.fromkeys(name.strip() for name in to.split(",") if name.strip()))
+    runtimes = list(dict.fromkeys(name.strip() for name in to.split(",") if name.strip()))
     progress = console(stderr=True, quiet=as_json)
     left_out = []
     bundle = export_run(
         run,
         out,
-        engines,
+        runtimes,
         dense_run,
         overwrite,
         progress,
@@ -81,7 +81,7 @@ def export(run, to, out, dense_run, client, calibrate, trainable, batch_size, da
     )
     if as_json:
         programs = [
-            {"file": p.file, "role": p.role, "engine": p.engine, "bytes": p.bytes, "sha256": p.sha256}
+            {"file": p.file, "role": p.role, "runtime": p.runtime, "bytes": p.bytes, "sha256": p.sha256}
             for p in bundle.manifest.programs
         ]
         click.echo(

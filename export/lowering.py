@@ -86,7 +86,7 @@ def to_onnx(network, inputs):
     return program.model_proto.SerializeToString()
 
 
-# engine -> (file suffix, layout of its images, the function that lowers to it, what `pip install` needs)
+# runtime -> (file suffix, layout of its images, the function that lowers to it, what `pip install` needs)
 LOWERINGS = {
     "executorch": ("pte", "NCHW", to_executorch, "executorch"),
     "litert": ("tflite", "NHWC", to_litert, "litert-torch"),
@@ -95,26 +95,26 @@ LOWERINGS = {
 
 
 @torch.no_grad()
-def lower(network, engine, shape, has_level):
-    """Lower a network for images of shape (C, H, W) to an engine's file; returns its bytes."""
+def lower(network, runtime, shape, has_level):
+    """Lower a network for images of shape (C, H, W) to a runtime's file; returns its bytes."""
     inputs = (torch.zeros(1, *shape),)
     if has_level:
         inputs = (*inputs, torch.zeros(1, dtype=torch.int32))
-    return bytes(quietly(LOWERINGS[engine][2], engine, network, inputs))
+    return bytes(quietly(LOWERINGS[runtime][2], runtime, network, inputs))
 
 
-def lower_function(module, engine, inputs):
-    """Lower a module of plain operators on arrays, none of them an image, to an engine's file; returns its bytes."""
-    return bytes(quietly(converted if engine == "litert" else LOWERINGS[engine][2], engine, module, inputs))
+def lower_function(module, runtime, inputs):
+    """Lower a module of plain operators on arrays, none of them an image, to a runtime's file; returns its bytes."""
+    return bytes(quietly(converted if runtime == "litert" else LOWERINGS[runtime][2], runtime, module, inputs))
 
 
-def quietly(function, engine, network, inputs):
+def quietly(function, runtime, network, inputs):
     """What a lowering returns, without its chatter."""
     try:
         with quiet():
             return function(network, inputs)
     except ImportError as error:
-        package = LOWERINGS[engine][3]
+        package = LOWERINGS[runtime][3]
         raise MissingError(
-            f"cannot export to {engine}: {error.name} is not installed (pip install 'fedgate[export]', for {package})"
+            f"cannot export to {runtime}: {error.name} is not installed (pip install 'fedgate[export]', for {package})"
         ) from error

@@ -18,7 +18,7 @@ from fedgate.train.server.run_directory import RunDirectory
 from .build import build_bundle
 from .lowering import LOWERINGS
 from .static_masks import check_client, kept_by_level, mask_records
-from .trainable import check_engines, make_trainable
+from .trainable import check_runtimes, make_trainable
 
 COMPARED_IMAGES = 16  # run through every program before the bundle is written
 
@@ -39,7 +39,7 @@ def test_images(data, count):
 def export_run(
     run,
     out,
-    engines,
+    runtimes,
     dense_run=None,
     overwrite=False,
     console=None,
@@ -50,7 +50,7 @@ def export_run(
     moved=None,
     left_out=None,
 ):
-    """Export a run to a bundle for the given engines; returns the loaded `Bundle`.
+    """Export a run to a bundle for the given runtimes; returns the loaded `Bundle`.
 
     dense_run: a run of the same model with gate `none`, whose network becomes the `dense` program; without it that is
     this run's network with its gates removed, good as a baseline of speed alone.
@@ -64,10 +64,10 @@ def export_run(
     """
     console = console or plain_console(stderr=True, quiet=True)
     out = Path(out)
-    if not engines:
-        raise UsageError(f"no engine to export to; known: {', '.join(LOWERINGS)}")
-    for engine in engines:
-        choose("engine", engine, LOWERINGS)
+    if not runtimes:
+        raise UsageError(f"no runtime to export to; known: {', '.join(LOWERINGS)}")
+    for runtime in runtimes:
+        choose("runtime", runtime, LOWERINGS)
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists: choose another --out, or replace it with --overwrite")
     directory, network = load_network(run)
@@ -75,7 +75,7 @@ def export_run(
     dense = network if dense_run is None else check_dense(load_network(dense_run)[1], network, dense_run)
     if trainable is not None:
         choose("trainable part", trainable, TRAINABLE[1:])
-        check_engines(engines)
+        check_runtimes(runtimes)
     data, _ = run_data(directory.info, moved)
     images = test_images(data, COMPARED_IMAGES)
     checkpoint = directory.load()
@@ -89,7 +89,7 @@ def export_run(
         dense,
         kept,
         images,
-        engines,
+        runtimes,
         out,
         manifest_fields(directory, network, checkpoint.state.round, dense_run) | {"masks": scope},
         pack_salience(records if network.gates else {}),

@@ -16,7 +16,7 @@ from .lowering import LOWERINGS
 class Plan:
     """A program to make.
 
-    inputs, outputs: of `ports.role_ports`, images in the layout NCHW. lower: engine -> the files of the program, its
+    inputs, outputs: of `ports.role_ports`, images in the layout NCHW. lower: runtime -> the files of the program, its
     own first, bytes by suffix. compare: (a bundle with the program, its entry there) -> how it compares with eager
     PyTorch; raises `MismatchError`. level: of `static` alone. kernel_layers: those that the kernel computes.
     """
@@ -28,23 +28,23 @@ class Plan:
     compare: Callable[[Bundle, Program], Comparison]
     level: int | None = None
     kernel_layers: tuple[str, ...] = ()
-    engines: tuple[str, ...] = tuple(LOWERINGS)
+    runtimes: tuple[str, ...] = tuple(LOWERINGS)
     precision: str = "fp32"
     tolerance: float = TOLERANCE
 
     @property
     def stem(self):
-        """The name of its files but for engine and suffix."""
+        """The name of its files but for runtime and suffix."""
         if self.role == "trunk":  # a bundle may have two
             return "trunk-skip" if self.kernel_layers else "trunk"
         return self.role if self.level is None else f"{self.role}-{self.level}"
 
-    def entry(self, engine):
+    def entry(self, runtime):
         """The manifest's entry, without its hash."""
-        suffix, layout, *_ = LOWERINGS[engine]
+        suffix, layout, *_ = LOWERINGS[runtime]
         return {
-            "file": f"{engine}-{self.stem}.{suffix}",
-            "engine": engine,
+            "file": f"{runtime}-{self.stem}.{suffix}",
+            "runtime": runtime,
             "role": self.role,
             "precision": self.precision,
             "tolerance": self.tolerance,
@@ -55,13 +55,13 @@ class Plan:
             "kernel_layers": list(self.kernel_layers),
         }
 
-    def make(self, engine):
+    def make(self, runtime):
         """(the manifest's entry, files by name)."""
-        return self.entry(engine), {f"{engine}-{self.stem}.{end}": data for end, data in self.lower(engine).items()}
+        return self.entry(runtime), {f"{runtime}-{self.stem}.{end}": data for end, data in self.lower(runtime).items()}
 
 
 def port_json(port, layout):
-    """A port as a manifest has it; an image in the engine's layout."""
+    """A port as a manifest has it; an image in the runtime's layout."""
     shape = list(port.shape)
     if port.name != "image":
         return {"name": port.name, "shape": shape, "dtype": port.dtype, "layout": None}

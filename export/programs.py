@@ -10,7 +10,7 @@ from .plan import Plan
 from .reference import EagerReference
 from .skip import kernel_layers, skip_network
 
-SKIP_ENGINES = ("executorch", "litert", "onnx")  # those for which the kernel has an operator
+SKIP_RUNTIMES = ("executorch", "litert", "onnx")  # those for which the kernel has an operator
 
 
 def interface(network, classes):
@@ -49,9 +49,9 @@ def image_plan(role, body, facts, compare, level=None):
     inputs, outputs = role_ports(role, facts)
     takes_level = any(port.name == "level" for port in inputs)
 
-    def lowered(engine):
-        return {LOWERINGS[engine][0]: lower(body, engine, facts.shape[1:], takes_level)}
+    def lowered(runtime):
+        return {LOWERINGS[runtime][0]: lower(body, runtime, facts.shape[1:], takes_level)}
 
     layers = kernel_layers(body)
-    engines = SKIP_ENGINES if layers else tuple(LOWERINGS)
-    return Plan(role, inputs, outputs, lowered, compare, level, layers, engines)
+    runtimes = SKIP_RUNTIMES if layers else tuple(LOWERINGS)
+    return Plan(role, inputs, outputs, lowered, compare, level, layers, runtimes)

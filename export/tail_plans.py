@@ -14,7 +14,7 @@ from .plan import Plan
 from .programs import image_plan
 from .skip import kernel_layers, skip_network
 from .train_step import STEP, TailInference, TrainStep, reads_trunk_masks, traced, trained_parameters
-from .trainable import TRAINING_ENGINES, Trainable
+from .trainable import TRAINING_RUNTIMES, Trainable
 from .training_module import training_module
 
 TRAINED_IMAGES = 64  # from which the steps that are compared draw theirs
@@ -46,7 +46,7 @@ def tail_plan(part, images):
         (trunk,) = (
             each
             for each in bundle.manifest.programs
-            if (each.engine, each.role, each.needs_kernel) == (program.engine, "trunk", False)
+            if (each.runtime, each.role, each.needs_kernel) == (program.runtime, "trunk", False)
         )
         loaded = load_program(bundle, trunk), load_program(bundle, program)
         parameters = {name: value.numpy() for name, value in trained_parameters(part.network).items()}
@@ -71,7 +71,7 @@ def module_plan(part, data=None):
         graph, examples = traced(step_of(part), (*own, *inputs), (*outputs, *steps))
         return training_module(graph, examples, trained_parameters(part.network))
 
-    return Plan("train-module", inputs, outputs, lowered, training(part, data), engines=("executorch",))
+    return Plan("train-module", inputs, outputs, lowered, training(part, data), runtimes=("executorch",))
 
 
 def training(part, data):
@@ -102,7 +102,7 @@ def function_plan(role, inputs, outputs, function, compare):
     """The `Plan` of a function of named arrays, none of them an image."""
     graph, examples = traced(function, inputs, outputs)
 
-    def lowered(engine):
-        return {LOWERINGS[engine][0]: lower_function(graph, engine, examples)}
+    def lowered(runtime):
+        return {LOWERINGS[runtime][0]: lower_function(graph, runtime, examples)}
 
-    return Plan(role, inputs, outputs, lowered, compare, engines=TRAINING_ENGINES)
+    return Plan(role, inputs, outputs, lowered, compare, runtimes=TRAINING_RUNTIMES)

@@ -16,7 +16,7 @@ from fedgate.train.server.rounds import SERVER_STREAM
 from .cut import Cut, cut_network, trunk_network
 from .programs import interface
 
-TRAINING_ENGINES = ("litert", "executorch")
+TRAINING_RUNTIMES = ("litert", "executorch")
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ def make_trainable(directory, state, trainable, batch_size) -> Trainable:
     return Trainable(network, trunk_network(network, cut), cut, tail, batch_size, config.adaptive_gradient)
 
 
-def check_engines(engines):
-    """Those of some engines for which there are programs that train. Raises `UsageError` where there is none."""
-    found = [engine for engine in engines if engine in TRAINING_ENGINES]
+def check_runtimes(runtimes):
+    """Those of some runtimes for which there are programs that train. Raises `UsageError` where there is none."""
+    found = [runtime for runtime in runtimes if runtime in TRAINING_RUNTIMES]
     if not found:
-        raise UsageError(f"programs that train are for {' and '.join(TRAINING_ENGINES)}: add one of them to --to")
+        raise UsageError(f"programs that train are for {' and '.join(TRAINING_RUNTIMES)}: add one of them to --to")
     return found

@@ -103,7 +103,7 @@ def summary(gated, dense, bundle):
     height, width = loaded.manifest.shape[2:]
     columns = ("test accuracy", "MACs asked", "MACs executed", "p50 ms", "time / dense")
     made = table(
-        "engine",
+        "runtime",
         "program",
         *columns,
         title=f"{loaded.manifest.dataset}, {height}x{width}, batch 1, one thread",

@@ -1,4 +1,4 @@
-"""Latency of a bundle's programs on this machine: interleaved, paired with the dense program of the same engine."""
+"""Latency of a bundle's programs on this machine: interleaved, paired with the dense program of the same runtime."""
 
 import gc
 import json
@@ -36,14 +36,14 @@ LEAST_ROUNDS = 12
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """Which programs are measured, and how. What is None is not asked for: every engine, role and CPU, and so on.
+    """Which programs are measured, and how. What is None is not asked for: every runtime, role and CPU, and so on.
 
     level, density: one or neither. rounds: how many, where not as many as fit into `seconds`. sustained: seconds that
     each program then runs alone. cpus: "0-3". personal: a file by `fedgate finetune`, whose model is measured, trunk
     and tail one behind the other.
     """
 
-    engine: str | None = None
+    runtime: str | None = None
     role: str | None = None
     threads: int = 1
     level: int | None = None
@@ -68,7 +68,7 @@ def bench(bundle: Bundle, options: BenchOptions | None = None, host: Host | None
     `board.watch.Watch.facts` tells, and "sustained" has an entry for each program that ran alone.
 
     All programs share one process and take turns, so that drifts of the machine hit them alike. Each row has p50_ms
-    and p90_ms of single runs, ratio_to_dense (median of the rounds' ratios to the dense program of the same engine)
+    and p90_ms of single runs, ratio_to_dense (median of the rounds' ratios to the dense program of the same runtime)
     with its 95 % interval, the MACs that the masks which occurred ask for and those that it executes (as the kernel
     counted them, where it runs), and load_ms, first_ms and peak_rss_mb from a fresh process. Raises `FedgateError` when
     nothing can run, `UsageError` for unknown names, levels, numbers and CPUs.
@@ -88,10 +88,10 @@ def _bench(bundle: Bundle, options: BenchOptions, cpus, host: Host) -> dict:
     tuned = None if personal is None else load_personal(personal, bundle)
     if tuned is None:
         level = choose_level(bundle.manifest, options.level, options.density)
-        wanted = with_baselines(bundle, matching(bundle, options.engine, options.role, level))
+        wanted = with_baselines(bundle, matching(bundle, options.runtime, options.role, level))
     else:
         level = tuned_level(tuned, options.level, options.density, bundle)
-        wanted = with_baselines(bundle, tuned_trunks(bundle, options.engine, options.role))
+        wanted = with_baselines(bundle, tuned_trunks(bundle, options.runtime, options.role))
     programs = runnable(wanted)
     check(bundle, programs)
     inputs = bundle.reference().image
@@ -121,9 +121,9 @@ def _bench(bundle: Bundle, options: BenchOptions, cpus, host: Host) -> dict:
 
 
 def with_baselines(bundle: Bundle, programs: Sequence[Program]) -> list[Program]:
-    """The programs, and the dense ones of their engines: a ratio needs its baseline in the same run."""
-    engines = {program.engine for program in programs}
-    baselines = [p for p in bundle.manifest.programs if p.role == "dense" and p.engine in engines]
+    """The programs, and the dense ones of their runtimes: a ratio needs its baseline in the same run."""
+    runtimes = {program.runtime for program in programs}
+    baselines = [p for p in bundle.manifest.programs if p.role == "dense" and p.runtime in runtimes]
     return [*(p for p in baselines if p not in programs), *programs]
 
 
@@ -187,7 +187,7 @@ def _row(bundle, program, level, threads, times, found) -> dict:
     manifest, masks = bundle.manifest, [prediction.open for prediction in found]
     asked = asked_macs(manifest, program, None if masks[0] is None else np.concatenate(masks))
     return {
-        "runtime": program.engine,
+        "runtime": program.runtime,
         "model": manifest.model,
         "gate": manifest.gate,
         "input": manifest.shape[-1],
@@ -209,10 +209,10 @@ def _row(bundle, program, level, threads, times, found) -> dict:
 
 def _add_ratios(programs, rows, times) -> None:
     by_round = np.median(times, axis=2)  # (programs, rounds)
-    dense = {program.engine: i for i, program in enumerate(programs) if program.role == "dense"}
+    dense = {program.runtime: i for i, program in enumerate(programs) if program.role == "dense"}
     for i, program in enumerate(programs):
-        if program.engine in dense:
-            ratio, low, high = paired_ratio(by_round[i], by_round[dense[program.engine]])
+        if program.runtime in dense:
+            ratio, low, high = paired_ratio(by_round[i], by_round[dense[program.runtime]])
             rows[i] |= {"ratio_to_dense": ratio, "ratio_low": low, "ratio_high": high}
 
 

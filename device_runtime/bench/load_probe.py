@@ -20,7 +20,7 @@ def main(path: str, file: str, level: int, threads: int, personal: str | None = 
     tuned = None if personal is None else load_personal(Path(personal), bundle)
     program = next(program for program in bundle.manifest.programs if program.file == file)
     image = bundle.reference().image[:1]
-    import_runtime(program.engine)
+    import_runtime(program.runtime)
     start = time.perf_counter()
     loaded = open_model(bundle, program, tuned, threads)
     ready = time.perf_counter()

@@ -66,7 +66,7 @@ def sustain_each(
     for model, level in runs:
         waited = cool_down(lambda: look()["temperature_c"], first)
         rows = sustain(model, image, level, seconds, look)
-        names = {"program": model.program.file, "runtime": model.program.engine, "role": model.program.role}
+        names = {"program": model.program.file, "runtime": model.program.runtime, "role": model.program.role}
         entries.append({**names, "seconds": seconds, "cooled_s": waited, **summarise(rows), "windows": rows})
     return entries
 

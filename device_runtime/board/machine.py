@@ -26,7 +26,7 @@ def machine_info(host: Host | None = None) -> dict:
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
     }
-    return info | {engine: found.version for engine, found in available().items() if found.version}
+    return info | {runtime: found.version for runtime, found in available().items() if found.version}
 
 
 def cpu_name(host: Host | None = None) -> str:

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from ..errors import FedgateError, choose
 from ..formats.bundle import Bundle
-from ..formats.manifest import ENGINES, Program
+from ..formats.manifest import RUNTIMES, Program
 from ..kernels.build import find
 from .model import Model, Prediction, ProgramModel
 from .program import LoadedProgram, quiet_loading
 
 __all__ = [
-    "ENGINES",
+    "RUNTIMES",
     "LoadedProgram",
     "Model",
     "Prediction",
@@ -24,7 +24,7 @@ __all__ = [
     "why_not",
 ]
 
-# engine -> (import name, distribution, how to install it); the first that is installed is used
+# runtime -> (import name, distribution, how to install it); the first that is installed is used
 _RUNTIMES = {
     "executorch": [("executorch", "executorch", "pip install 'fedgate[executorch]'")],
     "litert": [
@@ -36,33 +36,33 @@ _RUNTIMES = {
 
 
 class Availability(NamedTuple):
-    """Whether an engine can be used here: `version` of its runtime, or else the `reason` and what to do."""
+    """Whether a runtime can be used here: `version` of its runtime, or else the `reason` and what to do."""
 
     version: str | None
     reason: str | None
 
 
 def available() -> dict[str, Availability]:
-    """What is installed, by engine; looks, and imports nothing."""
-    return {name: _look(name) for name in ENGINES}
+    """What is installed, by runtime; looks, and imports nothing."""
+    return {name: _look(name) for name in RUNTIMES}
 
 
 def why_not(program: Program) -> str | None:
     """Why this program cannot run here, or None if it can."""
-    reason = _look(program.engine).reason
-    if reason is None and program.needs_kernel and find(program.engine) is None:
+    reason = _look(program.runtime).reason
+    if reason is None and program.needs_kernel and find(program.runtime) is None:
         return "needs the channel-skipping kernel, which is not built here: fedgate kernels build"
     return reason
 
 
-def import_runtime(engine: str):
-    """Import an engine's runtime and return our module for it. Raises `FedgateError` if it is not installed."""
-    choose("engine", engine, ENGINES)
-    reason = _look(engine).reason
+def import_runtime(runtime: str):
+    """Import a runtime's runtime and return our module for it. Raises `FedgateError` if it is not installed."""
+    choose("runtime", runtime, RUNTIMES)
+    reason = _look(runtime).reason
     if reason:
         raise FedgateError(reason)
-    module = importlib.import_module(f".{engine}", __name__)
-    with quiet_loading(f"{engine} is installed but does not import"):
+    module = importlib.import_module(f".{runtime}", __name__)
+    with quiet_loading(f"{runtime} is installed but does not import"):
         module.import_runtime()
     return module
 
@@ -72,8 +72,8 @@ def load_program(bundle: Bundle, program: Program, threads: int = 1) -> LoadedPr
     reason = why_not(program)
     if reason:
         raise FedgateError(f"cannot run {program.file}: {reason}")
-    module = import_runtime(program.engine)
-    with quiet_loading(f"{program.engine} refuses to load {program.file}"):
+    module = import_runtime(program.runtime)
+    with quiet_loading(f"{program.runtime} refuses to load {program.file}"):
         return module.load(bundle, program, threads)
 
 
@@ -82,11 +82,11 @@ def open_program(bundle: Bundle, program: Program, threads: int = 1) -> Model:
     return ProgramModel(load_program(bundle, program, threads), bundle.manifest)
 
 
-def _look(engine: str) -> Availability:
-    for module, distribution, _ in _RUNTIMES[engine]:
+def _look(runtime: str) -> Availability:
+    for module, distribution, _ in _RUNTIMES[runtime]:
         if importlib.util.find_spec(module) is not None:
             try:
                 return Availability(f"{distribution} {importlib.metadata.version(distribution)}", None)
             except importlib.metadata.PackageNotFoundError:  # e.g. a folder that only shares the name
                 continue
-    return Availability(None, f"{engine} is not installed; {_RUNTIMES[engine][0][2]}")
+    return Availability(None, f"{runtime} is not installed; {_RUNTIMES[runtime][0][2]}")

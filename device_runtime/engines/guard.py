@@ -45,8 +45,8 @@ def failures(bundle: Bundle, programs: Sequence[Program], seconds: int = SECONDS
         return {}
     found = {}
     new = [p for p in programs if why_not(p) is None and not _marker(bundle, p).exists()]
-    for engine in dict.fromkeys(program.engine for program in new):
-        mine = [program for program in new if program.engine == engine]
+    for runtime in dict.fromkeys(program.runtime for program in new):
+        mine = [program for program in new if program.runtime == runtime]
         reasons = _try_out(bundle, mine, seconds)
         remember(bundle, [program for program in mine if program.file not in reasons])
         found |= reasons
@@ -64,15 +64,15 @@ def remember(bundle: Bundle, programs: Sequence[Program]) -> None:
 
 def _marker(bundle: Bundle, program: Program) -> Path:
     facts = [program, bundle.manifest.shape, len(bundle.manifest.densities), platform.machine()]
-    facts += [available()[program.engine].version, source_digest() if program.needs_kernel else None]
+    facts += [available()[program.runtime].version, source_digest() if program.needs_kernel else None]
     if program.weights is not None:
         facts += [bundle.manifest.files[program.weights]]
     return user_cache() / "tried" / hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 def _try_out(bundle: Bundle, programs: Sequence[Program], seconds: int) -> dict[str, str]:
-    """Why each of the programs, all of one engine, failed in a child; {} where none did."""
-    engine, files = programs[0].engine, [program.file for program in programs]
+    """Why each of the programs, all of one runtime, failed in a child; {} where none did."""
+    runtime, files = programs[0].runtime, [program.file for program in programs]
     command = [*python_command("engines.guard_probe"), str(bundle.path), str(seconds), *files]
     try:
         child = subprocess.run(
@@ -83,9 +83,9 @@ def _try_out(bundle: Bundle, programs: Sequence[Program], seconds: int) -> dict[
             f"cannot start a process to try {files[0]} in: {error}; FEDGATE_NO_GUARD=1 does without"
         ) from error
     except subprocess.TimeoutExpired:
-        return dict.fromkeys(files, f"{engine} does not start: nothing came within {SECONDS_TO_START} s")
+        return dict.fromkeys(files, f"{runtime} does not start: nothing came within {SECONDS_TO_START} s")
     if child.returncode != 0:
         said = (child.stderr.strip().splitlines() or [""])[-1]
         ended = how_it_ended(child.returncode) + (f": {said}" if said else "")
-        return dict.fromkeys(files, f"{engine} does not start in a process of its own ({ended})")
+        return dict.fromkeys(files, f"{runtime} does not start in a process of its own ({ended})")
     return {file: reason for file, reason in json.loads(child.stdout).items() if reason}

@@ -1,4 +1,4 @@
-"""Loads programs of one engine and runs them, each in a fork of this process; prints {file: reason or ""} as JSON.
+"""Loads programs of one runtime and runs them, each in a fork of this process; prints {file: reason or ""} as JSON.
 
 python -m fedgate.device_runtime.engines.guard_probe BUNDLE SECONDS FILE...
 """
@@ -28,7 +28,7 @@ def main(path: str, seconds: int, *files: str) -> dict[str, str]:
     bundle = load_bundle(Path(path))
     programs = [program for program in bundle.manifest.programs if program.file in files]
     image = bundle.reference().image[:1]
-    import_runtime(programs[0].engine)
+    import_runtime(programs[0].runtime)
     gc.freeze()  # what is here now is no garbage, and the forks need not copy it to find that out
     return {program.file: in_a_fork(bundle, program, image, seconds) for program in programs}
 
@@ -49,9 +49,9 @@ def in_a_fork(bundle: Bundle, program: Program, image: np.ndarray, seconds: int)
     if said:
         return said[1:]
     if status == -signal.SIGALRM:
-        return f"{program.engine} did not finish {program.file} within {seconds} s"
+        return f"{program.runtime} did not finish {program.file} within {seconds} s"
     return (
-        f"{program.engine} crashes on {program.file} ({how_it_ended(status)}): "
+        f"{program.runtime} crashes on {program.file} ({how_it_ended(status)}): "
         "it is damaged, or made for another version"
     )
 

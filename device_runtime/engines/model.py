@@ -54,7 +54,7 @@ class ProgramModel:
         self._stock = stock_macs(manifest, loaded.program)
 
     def run(self, image: np.ndarray, level: int | None = None) -> Prediction:
-        with runtime_errors(f"{self.program.engine} failed to run {self.program.file}"):
+        with runtime_errors(f"{self.program.runtime} failed to run {self.program.file}"):
             self.prepare(image, level)
             found, counted = self._loaded.counted()
         first, *masks = found.values()

@@ -1,4 +1,4 @@
-"""What all engines share: a loaded program, its inputs and outputs in canonical form, and how refusals are told."""
+"""What all runtimes share: a loaded program, its inputs and outputs in canonical form, and how refusals are told."""
 
 import contextlib
 import os
@@ -17,15 +17,15 @@ from ..kernels.library import KernelLibrary
 
 
 class LoadedProgram(ABC):
-    """A program of one engine, of any role, ready to run on arrays by the names of its ports.
+    """A program of one runtime, of any role, ready to run on arrays by the names of its ports.
 
-    Images are float32 (1, C, H, W), whatever layout the engine has.
+    Images are float32 (1, C, H, W), whatever layout the runtime has.
     """
 
     def __init__(self, bundle: Bundle, program: Program):
         self.program = program
         self._shape = bundle.manifest.shape
-        self.kernel: KernelLibrary | None = None  # set by the engine where the program runs on it
+        self.kernel: KernelLibrary | None = None  # set by the runtime where the program runs on it
 
     @abstractmethod
     def invoke(self) -> None:
@@ -43,7 +43,7 @@ class LoadedProgram(ABC):
 
         Raises `UsageError` for arrays that do not fit, `FedgateError` when the runtime fails.
         """
-        with runtime_errors(f"{self.program.engine} failed to run {self.program.file}"):
+        with runtime_errors(f"{self.program.runtime} failed to run {self.program.file}"):
             self.set_inputs(values)
             self.invoke()
             return self.get_outputs()

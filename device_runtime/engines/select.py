@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from ..errors import FedgateError, UsageError, choose
 from ..formats.bundle import Bundle
-from ..formats.manifest import ENGINES, Manifest, Program
+from ..formats.manifest import RUNTIMES, Manifest, Program
 from ..formats.ports import INFERENCE_ROLES
 from . import why_not
 
-# for one prediction: the engine that loads fastest, and the role that shows which channels ran
-ENGINE_ORDER = ("litert", "onnx", "executorch")
+# for one prediction: the runtime that loads fastest, and the role that shows which channels ran
+RUNTIME_ORDER = ("litert", "onnx", "executorch")
 ROLE_ORDER = ("skip", "masked", "static", "dense")
 
 
@@ -29,26 +29,26 @@ def choose_level(manifest: Manifest, level: int | None, density: float | None) -
     return level
 
 
-def matching(bundle: Bundle, engine: str | None, role: str | None, level: int | None = None) -> list[Program]:
-    """The programs for inference of this engine and role (None: all); `static` ones of `level` alone if it is given.
+def matching(bundle: Bundle, runtime: str | None, role: str | None, level: int | None = None) -> list[Program]:
+    """The programs for inference of this runtime and role (None: all); `static` ones of `level` alone if it is given.
 
     Raises `UsageError` for an unknown name, or when nothing matches.
     """
-    if engine is not None:
-        choose("engine", engine, ENGINES)
+    if runtime is not None:
+        choose("runtime", runtime, RUNTIMES)
     if role is not None:
         choose("role", role, INFERENCE_ROLES)
     found = [
         program
         for program in bundle.manifest.programs
         if program.role in INFERENCE_ROLES
-        and engine in (None, program.engine)
+        and runtime in (None, program.runtime)
         and role in (None, program.role)
         and (level is None or program.level in (None, level))
     ]
     if not found:
-        has = sorted({f"{program.engine} {program.role}" for program in bundle.manifest.programs})
-        wanted = " ".join(filter(None, (engine, role))) or "inference"
+        has = sorted({f"{program.runtime} {program.role}" for program in bundle.manifest.programs})
+        wanted = " ".join(filter(None, (runtime, role))) or "inference"
         raise UsageError(f"{bundle.path} has no {wanted} program; it has: {', '.join(has) or 'none'}")
     return found
 
@@ -65,4 +65,4 @@ def runnable(programs: Sequence[Program]) -> list[Program]:
 def best(programs: Sequence[Program]) -> Program:
     """The one to predict with."""
     order = {role: index for index, role in enumerate(ROLE_ORDER)}
-    return min(programs, key=lambda p: (order[p.role], ENGINE_ORDER.index(p.engine)))
+    return min(programs, key=lambda p: (order[p.role], RUNTIME_ORDER.index(p.runtime)))

@@ -35,7 +35,7 @@ class Bundle:
     def program(self, program: Program) -> bytes:
         """The bytes of a program, for a runtime. Raises `FedgateError` for one that would read another file."""
         data = _read(self.path, program.file, program.sha256, program.bytes)
-        refuse_outside(program.engine, program.file, data)
+        refuse_outside(program.runtime, program.file, data)
         return data
 
     def reference(self):
@@ -66,12 +66,12 @@ def load_bundle(path: Path) -> Bundle:
     if not os.path.lexists(place):
         raise FedgateError(f"{path} is not a bundle: it has no manifest.json")
     manifest = parse_manifest(read_regular(place, LARGEST_MANIFEST))
-    engines = {program.file: program.engine for program in manifest.programs}
+    runtimes = {program.file: program.runtime for program in manifest.programs}
     for name, (sha256, size) in _listed(manifest).items():
         data = _read(path, name, sha256, size)
-        if name in engines:
+        if name in runtimes:
             with contextlib.suppress(DamagedError):  # the others may still be of use
-                refuse_outside(engines[name], name, data)
+                refuse_outside(runtimes[name], name, data)
     return Bundle(path, manifest)
 
 

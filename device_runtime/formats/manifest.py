@@ -7,7 +7,7 @@
      "densities": [0.25, 0.5], "default_level": 1, "layers": [Layer...], "training": {scalars},
      "masks": "client-3",
      "tail": {"trainable": "head", "layers": ["head"], "features": [C] or [C, H, W], "batch_size": B},
-     "programs": [{"file", "engine", "role", "precision", "tolerance", "level", "inputs", "outputs",
+     "programs": [{"file", "runtime", "role", "precision", "tolerance", "level", "inputs", "outputs",
                    "needs_kernel", "kernel_layers", "sha256", "bytes"}],
      "files": {"salience.safetensors": {"sha256", "bytes"}, "reference.safetensors": {...}},
      "digest": SHA-256 of the canonical JSON of all the rest}
@@ -32,7 +32,7 @@ from .ports import INFERENCE_ROLES, TAIL_ROLES, Interface, Port, TailInfo, check
 
 FORMAT = "fedgate-bundle"
 VERSION = 2
-ENGINES = ("executorch", "litert", "onnx")
+RUNTIMES = ("executorch", "litert", "onnx")
 ROLES = INFERENCE_ROLES + TAIL_ROLES
 PRECISIONS = ("fp32", "int8")
 REQUIRED_FILES = ("reference.safetensors", "salience.safetensors")
@@ -50,7 +50,7 @@ class Program:
     """
 
     file: str
-    engine: str
+    runtime: str
     role: str
     precision: str
     tolerance: float
@@ -175,12 +175,12 @@ def _manifest(fields: Fields) -> Manifest:
             raise FedgateError(f"manifest.json: gate 'none' has no {program.role} program ({program.file})")
         check_ports(program, manifest)
         _check_kernel(program, manifest)
-        if program.weights is not None and (program.engine != "executorch" or program.weights not in manifest.files):
+        if program.weights is not None and (program.runtime != "executorch" or program.weights not in manifest.files):
             raise FedgateError(f"manifest.json: {program.file} is for executorch and needs the file {program.weights}")
     names = [program.file for program in programs] + list(manifest.files)
-    kinds = [(p.engine, p.role, p.precision, p.level, p.needs_kernel) for p in programs]
+    kinds = [(p.runtime, p.role, p.precision, p.level, p.needs_kernel) for p in programs]
     if len(set(names)) != len(names) or len(set(kinds)) != len(kinds):
-        raise FedgateError("manifest.json lists a file, or an engine's program of one role, precision and level, twice")
+        raise FedgateError("manifest.json lists a file, or a runtime's program of one role, precision and level, twice")
     if (manifest.tail is None) != (TAIL_FILE not in manifest.files):
         raise FedgateError(f"manifest.json: 'tail' goes with a file {TAIL_FILE}")
     return manifest
@@ -220,7 +220,7 @@ def _program(fields: Fields, levels: int) -> Program:
         level = None
     return Program(
         file=plain_name(fields.get("file")),
-        engine=fields.choice("engine", ENGINES),
+        runtime=fields.choice("runtime", RUNTIMES),
         role=role,
         precision=fields.choice("precision", PRECISIONS),
         tolerance=fields.number("tolerance", 0.0, 1.0),

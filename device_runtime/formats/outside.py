@@ -25,15 +25,15 @@ class DamagedError(FedgateError):
     """A program that is none, so that nobody can say what it would read."""
 
 
-def refuse_outside(engine: str, file: str, data: bytes) -> None:
-    """Raise a `FedgateError` for a program (of this engine, with these bytes) that would read another file.
+def refuse_outside(runtime: str, file: str, data: bytes) -> None:
+    """Raise a `FedgateError` for a program (of this runtime, with these bytes) that would read another file.
 
     Raises `DamagedError` for one of which that cannot be told; its runtime would refuse it too.
     """
     try:
-        found = {"onnx": _onnx, "litert": _litert}.get(engine, lambda data: None)(memoryview(data))
+        found = {"onnx": _onnx, "litert": _litert}.get(runtime, lambda data: None)(memoryview(data))
     except (ValueError, IndexError, struct.error) as error:
-        raise DamagedError(f"{engine} refuses to load {file}: it is damaged, or no program of {engine}") from error
+        raise DamagedError(f"{runtime} refuses to load {file}: it is damaged, or no program of {runtime}") from error
     if found:
         raise FedgateError(f"{file} is refused: {found}, a file that its bundle does not hash")
 

@@ -1,4 +1,4 @@
-"""What each role of program takes and returns: the ports that engines and commands rely on.
+"""What each role of program takes and returns: the ports that runtimes and commands rely on.
 
 By role; LEVEL stands for the input `level`, int32 (1,), which the programs of gated networks have, OPEN for the masks,
 uint8 (1, channels), of the gated layers that a program runs, where there are any:

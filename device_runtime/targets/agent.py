@@ -26,7 +26,7 @@ import tempfile
 import time
 
 NEEDED = ("click", "numpy", "rich", "safetensors", "PIL")
-ENGINES = ("ai_edge_litert", "tflite_runtime", "executorch", "onnxruntime")
+RUNTIMES = ("ai_edge_litert", "tflite_runtime", "executorch", "onnxruntime")
 CHUNK = 1 << 20
 LONGEST_OUTPUT = 1 << 26
 PRINTED = "printed.json"
@@ -75,7 +75,7 @@ def facts():
         "executable": sys.executable,
         "machine": platform.machine(),
         "missing": [name for name in NEEDED if importlib.util.find_spec(name) is None],
-        "engines": [name for name in ENGINES if importlib.util.find_spec(name) is not None],
+        "runtimes": [name for name in RUNTIMES if importlib.util.find_spec(name) is not None],
     }
 
 

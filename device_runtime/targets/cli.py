@@ -15,7 +15,7 @@ from .request import target_options
 def deploy(bundle, target, python, as_json):
     """Copy a bundle to a device, and our code and kernel that run it there; repeated, only what is missing.
 
-    An ssh device needs a Python with an engine, a phone fedgate's app. Commands with a --target do this by themselves.
+    An ssh device needs a Python with a runtime, a phone fedgate's app. Commands with a --target do this by themselves.
 
     \b
     Example:
@@ -33,8 +33,8 @@ def deploy(bundle, target, python, as_json):
     if as_json:
         click.echo(json.dumps(there, indent=1))
         return
-    engines = f", engines: {', '.join(there['engines'])}" if "engines" in there else ""
-    say(f"{there['target']}: {there['machine']}{engines}")
+    runtimes = f", runtimes: {', '.join(there['runtimes'])}" if "runtimes" in there else ""
+    say(f"{there['target']}: {there['machine']}{runtimes}")
     say(f"sent {there['sent_bytes'] / 1e6:.1f} MB; the bundle is {there['bundle']}")
     if there.get("without_skip"):
         say(f"without skip programs: {there['without_skip']}")

@@ -15,7 +15,7 @@ from ..formats.checks import Fields, parse_json
 from ..formats.manifest import plain_name
 from ..storage import sha256_file, write_file
 from ..text import printable
-from .agent import ENGINES, NEEDED
+from .agent import NEEDED, RUNTIMES
 
 # The one command line that a remote shell sees, whatever the user's files are called. A folder in the home that is
 # named like a package must not stand in for it.
@@ -44,7 +44,7 @@ class Facts:
     machine: str
     cache: str
     missing: tuple[str, ...]
-    engines: tuple[str, ...]
+    runtimes: tuple[str, ...]
 
 
 class Session:
@@ -224,7 +224,7 @@ class Session:
 def parse_facts(answer: dict, name: str) -> Facts:
     """The facts of the first answer. Raises `FedgateError` for anything that the agent would not say."""
     fields = Fields(answer, f"the answer of {name}")
-    for key, known in (("missing", NEEDED), ("engines", ENGINES)):
+    for key, known in (("missing", NEEDED), ("runtimes", RUNTIMES)):
         if any(item not in known for item in fields.items(key, 0, 100)):
             fields.refuse(key, f"among {', '.join(known)}")
     return Facts(
@@ -233,7 +233,7 @@ def parse_facts(answer: dict, name: str) -> Facts:
         machine=fields.text("machine"),
         cache=fields.text("cache", 4096),
         missing=tuple(answer["missing"]),
-        engines=tuple(answer["engines"]),
+        runtimes=tuple(answer["runtimes"]),
     )
 
 

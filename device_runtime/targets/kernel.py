@@ -12,14 +12,14 @@ from .conversation import Session
 CROSS = {"aarch64": "aarch64-linux-gnu"}
 
 
-def provide(session: Session, bundle: Bundle, code: str, engines: list[str]) -> tuple[str | None, str | None]:
-    """Bring libraries there that the bundle's skip programs need for these engines.
+def provide(session: Session, bundle: Bundle, code: str, runtimes: list[str]) -> tuple[str | None, str | None]:
+    """Bring libraries there that the bundle's skip programs need for these runtimes.
 
     Returns the folder there, None where nothing is needed or the device has its own, and the reason why skip programs
     cannot run, None where they can.
     """
     programs = [program for program in bundle.manifest.programs if program.needs_kernel]
-    wanted = sorted({program.engine for program in programs} & set(engines))
+    wanted = sorted({program.runtime for program in programs} & set(runtimes))
     if not wanted or not _lacking(session, code, {}, wanted):
         return None, None
     try:
@@ -59,7 +59,7 @@ def libraries_for(machine: str) -> list[Path]:
 
 
 def _lacking(session: Session, code: str, environment: dict[str, str], wanted: list[str]) -> list[str]:
-    """The engines among `wanted` for which the device finds no library. `kernels info` loads one to tell."""
+    """The runtimes among `wanted` for which the device finds no library. `kernels info` loads one to tell."""
     last = []
     status, output = session.run(["kernels", "info", "--json"], environment, code, last.append)
     if status != 0:
@@ -68,4 +68,4 @@ def _lacking(session: Session, code: str, environment: dict[str, str], wanted: l
     libraries = found.get("libraries") if isinstance(found, dict) else None
     if not isinstance(libraries, dict):
         raise KernelError("kernels info gave no libraries there")
-    return [engine for engine in wanted if not libraries.get(engine)]
+    return [runtime for runtime in wanted if not libraries.get(runtime)]

@@ -1,4 +1,4 @@
-"""A machine with a Python and an engine, at the other end of a session: what is brought there, and what runs there."""
+"""A machine with a Python and a runtime, at the other end of a session: what is brought there, and what runs there."""
 
 import hashlib
 from pathlib import Path
@@ -17,8 +17,8 @@ from .results import parse_result
 OLDEST_PYTHON = (3, 11)
 # how pip calls what device_runtime imports
 DISTRIBUTIONS = {"PIL": "Pillow"}
-ENGINES = {"ai_edge_litert": "litert", "tflite_runtime": "litert", "executorch": "executorch", "onnxruntime": "onnx"}
-SIMPLEST_ENGINE = "ai-edge-litert"
+RUNTIMES = {"ai_edge_litert": "litert", "tflite_runtime": "litert", "executorch": "executorch", "onnxruntime": "onnx"}
+SIMPLEST_RUNTIME = "ai-edge-litert"
 
 
 class RemoteTarget:
@@ -53,13 +53,13 @@ class RemoteTarget:
         code, code_bytes = self._session.put("code", package_files(kernel_sources=True))
         place, bundle_bytes = self._session.put("bundle", bundle_files(bundle))
         facts = self._session.facts
-        engines = sorted({ENGINES[name] for name in facts.engines})
-        kernels, without_skip = provide(self._session, bundle, code, engines)
+        runtimes = sorted({RUNTIMES[name] for name in facts.runtimes})
+        kernels, without_skip = provide(self._session, bundle, code, runtimes)
         return {
             "target": self.name,
             "machine": facts.machine,
             "python": facts.executable,
-            "engines": engines,
+            "runtimes": runtimes,
             "code": code,
             "bundle": place,
             "kernels": kernels,
@@ -111,7 +111,7 @@ def check(name: str, facts: Facts) -> None:
     if facts.python < OLDEST_PYTHON:
         raise FedgateError(f"{name}: {facts.executable} is Python {version}; name a 3.11 or newer one with --python")
     missing = [DISTRIBUTIONS.get(module, module) for module in facts.missing]
-    missing += [] if facts.engines else [SIMPLEST_ENGINE]
+    missing += [] if facts.runtimes else [SIMPLEST_RUNTIME]
     if missing:
         raise FedgateError(
             f"{name}: {facts.executable} lacks {', '.join(missing)}; there, in a virtual environment: "

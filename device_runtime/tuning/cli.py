@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from ..runtime_option import runtime_option
 from ..targets.request import InputPath, target_options
 
 
@@ -12,7 +13,7 @@ from ..targets.request import InputPath, target_options
 @click.argument("bundle", metavar="NAME.fedgate")
 @click.option("--data", required=True, type=InputPath(), help="A folder of images by class, or recorded samples.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A new folder for results.")
-@click.option("--engine", metavar="NAME", help="litert or executorch; default: the first that can train here.")
+@runtime_option("litert or executorch; default: the first that can train here.")
 @click.option("--epochs", type=int, default=10, show_default=True, help="Passes over the images, at most.")
 @click.option("--lr", type=float, default=0.01, show_default=True, help="Learning rate.")
 @click.option("--lr-decay", type=float, default=1.0, show_default=True, help="Factor on it after each epoch.")
@@ -41,10 +42,10 @@ from ..targets.request import InputPath, target_options
     help="Of the update: only the strongest channels that make up this share of a layer's salience.",
 )
 @click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the engine.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the runtime.")
 @target_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-def finetune(bundle, data, out, engine, level, density, validation, patience, client, key, skip_unreadable, threads,
+def finetune(bundle, data, out, runtime, level, density, validation, patience, client, key, skip_unreadable, threads,
              target, python, as_json, batch_size, **options):  # fmt: skip
     """Train a bundle's head or last stage on this device's own images.
 
@@ -65,7 +66,7 @@ def finetune(bundle, data, out, engine, level, density, validation, patience, cl
     if result is not None:
         sign_there(result, out, client, key)
     else:
-        device = (engine, validation, patience, client, skip_unreadable, threads, key)
+        device = (runtime, validation, patience, client, skip_unreadable, threads, key)
         result = finetune_here(bundle, data, out, level, density, batch_size, options, device, quiet=as_json)
     if as_json:
         return click.echo(json.dumps(result, indent=1))

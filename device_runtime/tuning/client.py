@@ -1,4 +1,4 @@
-"""A client of federated rounds without torch: an engine alone trains the tail.
+"""A client of federated rounds without torch: a runtime alone trains the tail.
 
 It speaks the protocol of `train`'s clients: a download blob in, an upload blob out, and a dictionary of arrays that the
 client keeps from one round to the next.
@@ -46,7 +46,7 @@ class TailUpload:
 
 
 class TailClient:
-    """A bundle, an engine and labelled images; the trunk runs over them once, in `prepare`.
+    """A bundle, a runtime and labelled images; the trunk runs over them once, in `prepare`.
 
     folder: for the features, kept between runs. level: which density it trains, by default the bundle's own. Close it,
     or use it as a context. Raises `UsageError` and `FedgateError` as `finetune` does.
@@ -57,14 +57,14 @@ class TailClient:
         bundle: Bundle,
         data: Path,
         folder: Path,
-        engine: str | None = None,
+        runtime: str | None = None,
         level: int | None = None,
         threads: int = 1,
     ):
         self.bundle, self.tail = bundle, bundle.tail()
         self.level = choose_level(bundle.manifest, level, None)
         self.examples = load_examples(data, bundle.manifest)
-        self.programs = load_tail_programs(bundle, engine, threads=threads)
+        self.programs = load_tail_programs(bundle, runtime, threads=threads)
         self.features = open_features(folder, bundle, self.programs, self.examples, self.level)
 
     def prepare(self, skip_unreadable: bool = False, progress: Callable[[], None] = lambda: None) -> list[str]:

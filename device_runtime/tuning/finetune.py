@@ -49,7 +49,7 @@ def finetune(
     data: Path,
     out: Path,
     plan: TailPlan,
-    engine: str | None = None,
+    runtime: str | None = None,
     validation: float = 0.2,
     patience: int | None = 3,
     client: int = 0,
@@ -76,7 +76,7 @@ def finetune(
     if out.exists() and not (out / WORK).is_dir() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists and is no fine-tuning: choose another --out")
     tail, examples = bundle.tail(), load_examples(data, bundle.manifest)
-    programs = load_tail_programs(bundle, engine, threads=threads)
+    programs = load_tail_programs(bundle, runtime, threads=threads)
     if plan.batch_size > bundle.manifest.tail.batch_size:
         most = bundle.manifest.tail.batch_size
         raise UsageError(f"--batch-size {plan.batch_size} is more than the bundle's programs train at once: {most}")
@@ -111,7 +111,7 @@ def finetune(
         before, after = done.before, done.epochs[done.best_epoch() - 1]
         result = {
             "bundle": str(bundle.path),
-            "engine": programs.engine,
+            "runtime": programs.runtime,
             "trunk": programs.trunk.program.file,
             "trainable": bundle.manifest.tail.trainable,
             "density": bundle.manifest.densities[plan.level],

@@ -43,14 +43,14 @@ class TailModel:
         return Prediction(found["logits"], opened if opened.size else None, counted + self._stock)
 
 
-def tuned_trunks(bundle: Bundle, engine: str | None = None, role: str | None = None) -> list[Program]:
-    """The trunk programs that can run here, of every engine (or `engine`); the best one first.
+def tuned_trunks(bundle: Bundle, runtime: str | None = None, role: str | None = None) -> list[Program]:
+    """The trunk programs that can run here, of every runtime (or `runtime`); the best one first.
 
     Raises `UsageError` for a role that a tuned model does not have.
     """
     if role not in (None, *ROLES):
         raise UsageError(f"a personal model runs as {' or '.join(ROLES)}, not {role}")
-    found = [trunk for programs in tail_programs(bundle, engine, INFERENCE) for trunk in programs["trunk"]]
+    found = [trunk for programs in tail_programs(bundle, runtime, INFERENCE) for trunk in programs["trunk"]]
     chosen = [trunk for trunk in found if role is None or trunk.needs_kernel == ROLES[role]]
     if not chosen:
         raise FedgateError(f"{bundle.path} has no {role} trunk that can run here: fedgate kernels build")
@@ -66,7 +66,7 @@ def open_model(bundle: Bundle, program: Program, personal: Personal | None, thre
 
 def open_tail(bundle: Bundle, trunk: Program, parameters: dict[str, np.ndarray], threads: int = 1) -> TailModel:
     """A trunk with a tail of these parameters behind it. Raises `FedgateError` when a program does not load."""
-    tail = tail_programs(bundle, trunk.engine, INFERENCE)[0]["tail"][0]
+    tail = tail_programs(bundle, trunk.runtime, INFERENCE)[0]["tail"][0]
     check(bundle, [trunk, tail])
     loaded = (load_program(bundle, program, threads) for program in (trunk, tail))
     return TailModel(*loaded, parameters, bundle.manifest)

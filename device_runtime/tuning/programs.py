@@ -8,10 +8,10 @@ import numpy as np
 from ..engines import LoadedProgram, load_program, why_not
 from ..engines.guard import check
 from ..engines.program import runtime_errors
-from ..engines.select import ENGINE_ORDER
+from ..engines.select import RUNTIME_ORDER
 from ..errors import FedgateError, UsageError, choose
 from ..formats.bundle import Bundle
-from ..formats.manifest import ENGINES, Program
+from ..formats.manifest import RUNTIMES, Program
 
 TRAINING = ("trunk", "tail", "train")
 INFERENCE = ("trunk", "tail")
@@ -19,15 +19,15 @@ INFERENCE = ("trunk", "tail")
 
 @dataclass(frozen=True)
 class TailPrograms:
-    """Loaded programs of one engine."""
+    """Loaded programs of one runtime."""
 
     trunk: LoadedProgram
     tail: LoadedProgram
     train: LoadedProgram
 
     @property
-    def engine(self) -> str:
-        return self.tail.program.engine
+    def runtime(self) -> str:
+        return self.tail.program.runtime
 
 
 def batch_size(train: LoadedProgram) -> int:
@@ -35,18 +35,18 @@ def batch_size(train: LoadedProgram) -> int:
     return next(port.shape[0] for port in train.program.inputs if port.name == "labels")
 
 
-def tail_programs(bundle: Bundle, engine: str | None = None, roles=TRAINING) -> list[dict[str, list[Program]]]:
-    """For each engine that can run them (or `engine`), in order of preference, the programs by role.
+def tail_programs(bundle: Bundle, runtime: str | None = None, roles=TRAINING) -> list[dict[str, list[Program]]]:
+    """For each runtime that can run them (or `runtime`), in order of preference, the programs by role.
 
-    A trunk that skips channels stands before one that masks them. Raises `UsageError` for an unknown engine or a bundle
-    without such programs, `FedgateError` when none can run here.
+    A trunk that skips channels stands before one that masks them. Raises `UsageError` for an unknown runtime or a
+    bundle without such programs, `FedgateError` when none can run here.
     """
-    if engine is not None:
-        choose("engine", engine, ENGINES)
+    if runtime is not None:
+        choose("runtime", runtime, RUNTIMES)
     bundle.tail()  # says it where a bundle has nothing to train
     usable, reasons = [], {}
-    for name in [engine] if engine else ENGINE_ORDER:
-        found = {role: [p for p in bundle.manifest.programs if (p.engine, p.role) == (name, role)] for role in roles}
+    for name in [runtime] if runtime else RUNTIME_ORDER:
+        found = {role: [p for p in bundle.manifest.programs if (p.runtime, p.role) == (name, role)] for role in roles}
         here = {role: [p for p in programs if why_not(p) is None] for role, programs in found.items()}
         if all(here.values()):
             usable.append(here | {"trunk": sorted(here["trunk"], key=lambda program: not program.needs_kernel)})
@@ -55,13 +55,13 @@ def tail_programs(bundle: Bundle, engine: str | None = None, roles=TRAINING) -> 
     if usable:
         return usable
     if not reasons:
-        raise UsageError(f"{bundle.path} has no {' and '.join(roles)} programs for {engine or 'any engine'}")
+        raise UsageError(f"{bundle.path} has no {' and '.join(roles)} programs for {runtime or 'any runtime'}")
     raise FedgateError(f"no {' and '.join(roles)} programs of {bundle.path} can run here: {'; '.join(reasons)}")
 
 
-def load_tail_programs(bundle: Bundle, engine: str | None = None, threads: int = 1) -> TailPrograms:
+def load_tail_programs(bundle: Bundle, runtime: str | None = None, threads: int = 1) -> TailPrograms:
     """Load what trains; where the skipping trunk does not load, the masking one is taken."""
-    found = tail_programs(bundle, engine)[0]
+    found = tail_programs(bundle, runtime)[0]
     tail, train = found["tail"][0], found["train"][0]
     check(bundle, [tail, train])
     trunk = _load_trunk(bundle, found["trunk"], threads)
@@ -82,7 +82,7 @@ def run_trunk(trunk: LoadedProgram, image: np.ndarray, level: int) -> tuple[np.n
 
     Raises `FedgateError` for features that are not finite.
     """
-    with runtime_errors(f"{trunk.program.engine} failed to run {trunk.program.file}"):
+    with runtime_errors(f"{trunk.program.runtime} failed to run {trunk.program.file}"):
         trunk.set_inputs({"image": image, "level": np.array([level], np.int32)})
         results, counted = trunk.counted()
     if not np.isfinite(results["features"]).all():

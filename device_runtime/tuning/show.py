@@ -63,7 +63,7 @@ def print_result(result: dict) -> None:
     for note in result["notes"]:
         out.print(note, soft_wrap=True)
     out.print(
-        f"{result['engine']}, {result['trainable']}, density {result['density']:g}: {result['examples']} images, "
+        f"{result['runtime']}, {result['trainable']}, density {result['density']:g}: {result['examples']} images, "
         f"{result['steps']} steps of {result['step_ms']:.1f} ms, peak memory {result['peak_rss_mb']:.0f} MB, "
         f"{result['feature_bytes'] / 1e6:.1f} MB on disk meanwhile"
     )

@@ -14,7 +14,7 @@ from .model import model_role, open_tail, tuned_trunks
 from .personal import load_personal
 
 
-def verify_personal(bundle: Bundle, path: Path, engine: str | None = None) -> list[dict]:
+def verify_personal(bundle: Bundle, path: Path, runtime: str | None = None) -> list[dict]:
     """A row for each trunk that can run here, with the fields of `verify.verify`'s rows.
 
     Raises `UsageError` and `FedgateError` as `tuned_trunks` and `load_personal` do.
@@ -22,7 +22,7 @@ def verify_personal(bundle: Bundle, path: Path, engine: str | None = None) -> li
     personal, own = load_personal(path, bundle), bundle.tail().tensors
     reference, level = bundle.reference(), personal.level
     rows, first = [], None
-    for trunk in tuned_trunks(bundle, engine):
+    for trunk in tuned_trunks(bundle, runtime):
         row = program_row(trunk, None) | {"role": model_role(trunk), "level": level}
         row |= verify_program(bundle, trunk, reference, lambda b, p: open_tail(b, p, own), level)
         if row["status"] == "ok":

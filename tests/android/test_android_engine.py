@@ -67,7 +67,7 @@ def test_a_program_that_writes_into_its_constants_does_not_end_the_app(ask, bund
     """Where constants are the file's own read-only pages, the first write ends the process."""
     copy = shutil.copytree(bundle.path, tmp_path / "evil.fedgate")
     fields = json.loads((copy / "manifest.json").read_text())
-    entry = next(each for each in fields["programs"] if each["engine"] == "executorch" and each["role"] == "static")
+    entry = next(each for each in fields["programs"] if each["runtime"] == "executorch" and each["role"] == "static")
     blob = writes_into_a_constant(bundle.reference().image[:1].shape, len(bundle.manifest.labels))
     (copy / entry["file"]).write_bytes(blob)
     entry |= {"bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest()}
@@ -100,7 +100,7 @@ def test_logits_and_masks_equal_the_python_runtimes(harness, bundle, tmp_path):
 
 @EVERY_WAY
 def test_verify(ask, bundle):
-    (found,) = ask(bundle.path, {"command": "verify", "options": {"engine": "executorch"}})
+    (found,) = ask(bundle.path, {"command": "verify", "options": {"runtime": "executorch"}})
     assert (found["status"], found["message"]) == (0, "")
     result = check_result("verify", found["result"], "the phone")
     for row in result["programs"]:
@@ -148,7 +148,7 @@ WRONG = [
     ({"options": {"level": 0, "density": 0.5}}, "give --level or --density, not both"),
     ({"options": {"rounds": 0}}, "threads and rounds must be at least 1"),
     ({"options": {"cpus": "0-3"}}, "the app's bench has no --cpus"),
-    ({"command": "verify", "options": {"engine": "litert"}}, "has no litert program; it has: executorch dense"),
+    ({"command": "verify", "options": {"runtime": "litert"}}, "has no litert program; it has: executorch dense"),
     ({"command": "finetune"}, "has no 'data'"),
     ({"command": "finetune", "options": {"data": "bundle-0", "codec": "int8"}}, "--codec fp32 alone"),
     ({"command": "finetune", "options": {"data": "bundle-0"}}, "holds no images by class"),
@@ -185,7 +185,7 @@ CHANGES = {
 def test_programs_that_do_not_load_behind_a_fitting_hash(ask, bundle, tmp_path, name):
     change, text = CHANGES[name]
     folder = changed_program(bundle, tmp_path / "changed", "masked", change)
-    (found,) = ask(folder, {"command": "verify", "options": {"engine": "executorch"}})
+    (found,) = ask(folder, {"command": "verify", "options": {"runtime": "executorch"}})
     rows = {row["role"]: row for row in found["result"]["programs"]}
     assert rows["dense"]["status"] == "ok"
     assert rows["masked"]["status"] == "mismatch" and text in rows["masked"]["reason"], rows["masked"]
@@ -203,7 +203,7 @@ def test_a_skip_program_without_its_operator_is_one_message(ask, bundle, tmp_pat
 
 def test_skip_programs_count_the_macs_that_the_kernel_counts(ask, bundle, operator, need_kernel):
     need_kernel()
-    requests = {"command": "verify", "options": {"engine": "executorch"}}, {"options": {"rounds": 12, "role": "skip"}}
+    requests = {"command": "verify", "options": {"runtime": "executorch"}}, {"options": {"rounds": 12, "role": "skip"}}
     verified, measured = ask(bundle.path, *requests, kernel=operator("x86_64"))
     assert {row["status"] for row in verified["result"]["programs"]} == {"ok"}
     row = next(row for row in measured["result"]["rows"] if row["role"] == "skip")

@@ -40,12 +40,12 @@ def test_bench(fedgate, bundle):
     status, out, err = fedgate("bench", bundle.path, "--rounds", 12, "--cpus", "0")
     assert status == 2 and err == (
         "fedgate: R58M: the app's bench has no --cpus; "
-        "it has: --engine, --role, --level, --density, --threads, --seconds, --rounds\n"
+        "it has: --runtime, --role, --level, --density, --threads, --seconds, --rounds\n"
     )
 
 
 def test_verify(fedgate, bundle):
-    status, out, err = fedgate("verify", bundle.path, "--engine", "executorch", "--json")
+    status, out, err = fedgate("verify", bundle.path, "--runtime", "executorch", "--json")
     assert (status, err) == (0, "")
     found = {row["file"]: row["status"] for row in json.loads(out)["programs"]}
     assert found == {

@@ -1,4 +1,4 @@
-"""One small bundle for all tests here, with real programs of all three engines, made once a session."""
+"""One small bundle for all tests here, with real programs of all three runtimes, made once a session."""
 
 import numpy as np
 import pytest

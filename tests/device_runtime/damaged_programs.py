@@ -26,9 +26,9 @@ def wrong_bytes(data: bytes, draw: np.random.Generator) -> bytes:
     return bytes(data)
 
 
-def wrong_structure(engine: str, data: bytes, draw: np.random.Generator) -> bytes:
+def wrong_structure(runtime: str, data: bytes, draw: np.random.Generator) -> bytes:
     """A well-formed file whose graph makes no sense; for ExecuTorch, whose schema has no writer here, wrong bytes."""
-    change = {"litert": _litert_edit, "onnx": _onnx_edit}.get(engine)
+    change = {"litert": _litert_edit, "onnx": _onnx_edit}.get(runtime)
     return wrong_bytes(data, draw) if change is None else change(data, draw)
 
 
@@ -108,12 +108,12 @@ def crashing_litert(data: bytes) -> bytes:
     return edit_litert(data, change)
 
 
-def unknown_operator(engine: str, data: bytes) -> tuple[bytes, str]:
+def unknown_operator(runtime: str, data: bytes) -> tuple[bytes, str]:
     """The program with an operator that no runtime has, and its name."""
-    if engine == "executorch":  # of the same length, so that the file stays whole
+    if runtime == "executorch":  # of the same length, so that the file stays whole
         assert data.count(b"aten::sum") == 1
         return data.replace(b"aten::sum", b"aten::suM"), "aten::suM"
-    if engine == "onnx":
+    if runtime == "onnx":
         model = onnx.load_from_string(data)
         model.graph.node[0].op_type = "Convolute"
         return model.SerializeToString(), "Convolute"

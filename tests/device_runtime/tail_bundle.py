@@ -51,11 +51,12 @@ def entries(hashes):
         "train-module": ([*momenta, *batch, level, *numbers], [*results, *momenta]),
     }
     entries = [
-        {"file": f"litert-{role}.tflite", "engine": "litert", "role": role, "precision": "fp32",
-         "tolerance": 1e-4, "level": None, "inputs": inputs, "outputs": outputs, "needs_kernel": False, "kernel_layers": []} | hashes
+        {"file": f"litert-{role}.tflite", "runtime": "litert", "role": role, "precision": "fp32",
+         "tolerance": 1e-4, "level": None, "inputs": inputs, "outputs": outputs, "needs_kernel": False,
+         "kernel_layers": []} | hashes
         for role, (inputs, outputs) in made.items()
     ]  # fmt: skip
-    entries[-1] |= {"file": "executorch-train-module.pte", "engine": "executorch"}
+    entries[-1] |= {"file": "executorch-train-module.pte", "runtime": "executorch"}
     return entries
 
 

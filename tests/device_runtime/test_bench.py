@@ -51,7 +51,7 @@ def test_rows_of_a_bundle(bundle):
     assert rows["static"]["density"] == 0.5 and rows["dense"]["density"] is None
 
 
-def test_ratios_pair_with_the_dense_program_of_the_same_engine(bundle):
+def test_ratios_pair_with_the_dense_program_of_the_same_runtime(bundle):
     result = bench(bundle, BenchOptions(role="dense", rounds=12))
     assert {row["runtime"] for row in result["rows"]} == {"litert", "onnx", "executorch"}
     assert [row["ratio_to_dense"] for row in result["rows"]] == [1, 1, 1]
@@ -78,7 +78,7 @@ class Noted:
 
 def test_programs_take_turns_and_the_first_one_rotates(bundle):
     log, turn = [], 1 + BURST
-    programs = [p for p in bundle.manifest.programs if p.engine == "litert" and p.role in ("masked", "dense")]
+    programs = [p for p in bundle.manifest.programs if p.runtime == "litert" and p.role in ("masked", "dense")]
     a, b = (Noted(name, log, open_program(bundle, p)) for name, p in zip("ab", programs, strict=True))
     inputs = bundle.reference().image[:2]
     first, second = inputs[:, 0, 0, 0].tolist()

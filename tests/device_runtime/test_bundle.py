@@ -65,11 +65,11 @@ def test_a_file_that_is_longer_than_any_program_is_not_read(copy):
         load_bundle(copy)
 
 
-@pytest.mark.parametrize("engine", ["executorch", "litert", "onnx"])
-def test_a_program_that_was_swapped_after_the_loading_is_not_run(copy, engine):
+@pytest.mark.parametrize("runtime", ["executorch", "litert", "onnx"])
+def test_a_program_that_was_swapped_after_the_loading_is_not_run(copy, runtime):
     loaded = load_bundle(copy)
-    (program,) = (p for p in loaded.manifest.programs if p.engine == engine and p.role == "dense")
-    (other,) = (p for p in loaded.manifest.programs if p.engine == engine and p.role == "masked")
+    (program,) = (p for p in loaded.manifest.programs if p.runtime == runtime and p.role == "dense")
+    (other,) = (p for p in loaded.manifest.programs if p.runtime == runtime and p.role == "masked")
     loaded.file(program.file).write_bytes(loaded.read(other.file))
     with pytest.raises(FedgateError, match="was changed after it was written"):
         load_program(loaded, program)

@@ -37,14 +37,14 @@ def test_inspect(fedgate, bundle):
 def test_verify(fedgate, bundle):
     status, out, err = fedgate("verify", bundle.path, "--json")
     assert (status, err) == (0, "") and {row["status"] for row in json.loads(out)["programs"]} == {"ok"}
-    status, out, err = fedgate("verify", bundle.path, "--engine", "litert")
+    status, out, err = fedgate("verify", bundle.path, "--runtime", "litert")
     assert (status, err) == (0, "") and out.count(" ok ") == 4
 
 
 def test_verify_of_a_mismatch_ends_with_one_line_and_status_1(fedgate, bundle, changed):
     swapped = changed(files={"onnx-dense.onnx": bundle.file("onnx-masked.onnx")})
     for options in ([], ["--json"]):
-        status, out, err = fedgate("verify", swapped.path, "--engine", "onnx", *options)
+        status, out, err = fedgate("verify", swapped.path, "--runtime", "onnx", *options)
         assert status == 1 and "mismatch" in out and err.count("\n") == 1 and "onnx-dense.onnx" in err
         assert not options or json.loads(out)
 
@@ -68,15 +68,15 @@ def test_a_stream_that_takes_no_unicode(bundle, picture):
 
 
 def test_bench(fedgate, bundle):
-    status, out, err = fedgate("bench", bundle.path, "--engine", "onnx", "--rounds", "12")
+    status, out, err = fedgate("bench", bundle.path, "--runtime", "onnx", "--rounds", "12")
     assert (status, err) == (0, "") and "onnx-masked.onnx" in out and "12 rounds" in out
-    status, out, err = fedgate("bench", bundle.path, "--engine", "onnx", "--rounds", "12", "--json")
+    status, out, err = fedgate("bench", bundle.path, "--runtime", "onnx", "--rounds", "12", "--json")
     assert (status, err) == (0, "") and len(json.loads(out)["rows"]) == 2
 
 
 def test_usage_errors_have_status_2(fedgate, bundle, picture):
     for arguments in (
-        ["verify", bundle.path, "--engine", "x"],
+        ["verify", bundle.path, "--runtime", "x"],
         ["predict", bundle.path, picture, "--level", "9"],
         ["bench", bundle.path, "--threads", "0"],
         ["predict", bundle.path],

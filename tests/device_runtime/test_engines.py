@@ -1,4 +1,4 @@
-"""Every engine against eager torch, and how each refuses what it cannot run."""
+"""Every runtime against eager torch, and how each refuses what it cannot run."""
 
 from dataclasses import replace
 
@@ -16,10 +16,10 @@ from fedgate.device_runtime.formats.bundle import load_bundle
 INPUTS = np.random.default_rng(3).normal(size=(5, 1, 3, 8, 8)).astype(np.float32)
 
 
-@pytest.mark.parametrize("engine", engines.ENGINES)
-def test_masked_and_dense_equal_eager(bundle, engine):
-    masked = engines.open_program(bundle, program(bundle, engine, "masked"))
-    dense = engines.open_program(bundle, program(bundle, engine, "dense"))
+@pytest.mark.parametrize("runtime", engines.RUNTIMES)
+def test_masked_and_dense_equal_eager(bundle, runtime):
+    masked = engines.open_program(bundle, program(bundle, runtime, "masked"))
+    dense = engines.open_program(bundle, program(bundle, runtime, "dense"))
     networks = tiny_bundle.networks()
     with torch.no_grad():
         for image in INPUTS:
@@ -33,9 +33,9 @@ def test_masked_and_dense_equal_eager(bundle, engine):
             assert np.allclose(logits, networks["dense", None](torch.from_numpy(image)).numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("engine", engines.ENGINES)
-def test_outputs_are_copies_and_runs_leave_nothing_behind(bundle, engine):
-    loaded = engines.open_program(bundle, program(bundle, engine, "masked"))
+@pytest.mark.parametrize("runtime", engines.RUNTIMES)
+def test_outputs_are_copies_and_runs_leave_nothing_behind(bundle, runtime):
+    loaded = engines.open_program(bundle, program(bundle, runtime, "masked"))
     first, first_open, _ = loaded.run(INPUTS[0], 1)
     kept = first.copy(), first_open.copy()
     loaded.run(INPUTS[1], 0)
@@ -47,9 +47,9 @@ def test_outputs_are_copies_and_runs_leave_nothing_behind(bundle, engine):
     assert np.array_equal(again, first) and np.array_equal(again_open, first_open)
 
 
-@pytest.mark.parametrize("engine", engines.ENGINES)
-def test_the_callers_image_is_neither_kept_nor_changed(bundle, engine):
-    loaded = engines.open_program(bundle, program(bundle, engine, "masked"))
+@pytest.mark.parametrize("runtime", engines.RUNTIMES)
+def test_the_callers_image_is_neither_kept_nor_changed(bundle, runtime):
+    loaded = engines.open_program(bundle, program(bundle, runtime, "masked"))
     image = INPUTS[0].copy()
     want, *_ = loaded.run(image, 1)
     assert np.array_equal(image, INPUTS[0])
@@ -70,12 +70,12 @@ def test_what_does_not_fit_is_refused_before_the_runtime_sees_it(bundle):
             static.run(image)
 
 
-@pytest.mark.parametrize("engine,file", [("litert", "litert-dense.tflite"), ("onnx", "onnx-dense.onnx")])
-def test_a_program_that_the_runtime_refuses(changed, engine, file):
+@pytest.mark.parametrize("runtime,file", [("litert", "litert-dense.tflite"), ("onnx", "onnx-dense.onnx")])
+def test_a_program_that_the_runtime_refuses(changed, runtime, file):
     broken = changed(files={file: b"this is no program" * 100})
     with pytest.raises(FedgateError) as caught:
-        engines.load_program(broken, program(broken, engine, "dense"))
-    assert f"{engine} refuses to load {file}" in str(caught.value)
+        engines.load_program(broken, program(broken, runtime, "dense"))
+    assert f"{runtime} refuses to load {file}" in str(caught.value)
 
 
 def test_executorch_refuses_a_broken_program(changed):
@@ -111,8 +111,8 @@ def test_a_program_that_needs_the_kernel_is_refused_without_it(bundle, changed, 
 
 def test_available_names_the_installed_versions():
     found = engines.available()
-    assert list(found) == list(engines.ENGINES)
-    assert all(engine.version and engine.reason is None for engine in found.values())
+    assert list(found) == list(engines.RUNTIMES)
+    assert all(runtime.version and runtime.reason is None for runtime in found.values())
     with pytest.raises(UsageError, match="known: executorch, litert, onnx"):
         engines.import_runtime("tensorrt")
 

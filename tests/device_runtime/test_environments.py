@@ -1,4 +1,4 @@
-"""The device commands in environments as small as a Raspberry Pi's: no torch, one engine, also numpy 1.
+"""The device commands in environments as small as a Raspberry Pi's: no torch, one runtime, also numpy 1.
 
 The environments are those of tests/conftest.py.
 """
@@ -37,7 +37,7 @@ def test_predict(fedgate, bundle, picture):
     status, out, err = fedgate("predict", bundle.path, picture, "--json")
     assert status == 0, err
     result = json.loads(out)
-    assert result["engine"] == "litert" and result["images"][0]["class"] in bundle.manifest.labels
+    assert result["runtime"] == "litert" and result["images"][0]["class"] in bundle.manifest.labels
     status, out, err = fedgate("predict", bundle.path, picture)
     assert status == 0 and "8/16" in out, err
 
@@ -51,6 +51,6 @@ def test_bench(fedgate, bundle):
     assert len(result["skipped"]) == 4
 
 
-def test_a_missing_engine_says_what_to_install(fedgate, bundle):
-    status, out, err = fedgate("verify", bundle.path, "--engine", "executorch")
+def test_a_missing_runtime_says_what_to_install(fedgate, bundle):
+    status, out, err = fedgate("verify", bundle.path, "--runtime", "executorch")
     assert (status, out) == (1, "") and err.count("\n") == 1 and "pip install 'fedgate[executorch]'" in err

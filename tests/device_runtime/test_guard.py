@@ -14,7 +14,7 @@ from tiny_bundle import program
 
 from fedgate.device_runtime.engines import guard
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.formats.manifest import ENGINES
+from fedgate.device_runtime.formats.manifest import RUNTIMES
 from fedgate.device_runtime.verify import verify
 
 CLI = "import sys\nfrom fedgate.cli import main\nmain(sys.argv[1:])"
@@ -40,7 +40,7 @@ def crashing(bundle, changed):
 
 
 def test_a_program_that_passed_is_not_tried_again(bundle, monkeypatch):
-    programs = [p for p in bundle.manifest.programs if p.engine == "litert"]
+    programs = [p for p in bundle.manifest.programs if p.runtime == "litert"]
     assert guard.failures(bundle, programs) == {}
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     assert guard.failures(bundle, programs) == {}
@@ -76,7 +76,7 @@ def test_verify_goes_on_after_a_crash(crashing):
 
 @pytest.mark.parametrize("command", ["verify", "predict", "bench"])
 def test_the_commands_end_with_one_line(crashing, picture, command):
-    arguments = [str(crashing.path), *([str(picture)] if command == "predict" else []), "--engine", "litert"]
+    arguments = [str(crashing.path), *([str(picture)] if command == "predict" else []), "--runtime", "litert"]
     done = subprocess.run([sys.executable, "-c", CLI, command, *arguments], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert "litert crashes on litert-masked.tflite (SIGSEGV): it is damaged" in done.stderr
@@ -88,12 +88,12 @@ def test_a_program_that_does_not_end(changed):
     assert reason == "onnx did not finish onnx-dense.onnx within 1 s"
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_runtime_that_lacks_an_operator(bundle, changed, engine):
-    file = program(bundle, engine, "masked").file
-    data, name = damaged_programs.unknown_operator(engine, bundle.file(file).read_bytes())
-    (row,) = (row for row in verify(changed(files={file: data}), engine) if row["file"] == file)
-    assert row["status"] == "mismatch" and row["reason"].startswith(f"{engine} refuses to load {file}")
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_runtime_that_lacks_an_operator(bundle, changed, runtime):
+    file = program(bundle, runtime, "masked").file
+    data, name = damaged_programs.unknown_operator(runtime, bundle.file(file).read_bytes())
+    (row,) = (row for row in verify(changed(files={file: data}), runtime) if row["file"] == file)
+    assert row["status"] == "mismatch" and row["reason"].startswith(f"{runtime} refuses to load {file}")
     assert name in row["reason"] and "\n" not in row["reason"]
 
 
@@ -109,10 +109,10 @@ from fedgate.device_runtime.formats.bundle import Bundle, load_bundle
 from fedgate.device_runtime.engines import import_runtime
 from fedgate.device_runtime.verify import verify_program
 
-bundle, folder, engine = load_bundle(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
+bundle, folder, runtime = load_bundle(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
 reference = bundle.reference()
-programs = [p for p in bundle.manifest.programs if p.engine == engine and p.role in ("masked", "dense")]
-import_runtime(engine)
+programs = [p for p in bundle.manifest.programs if p.runtime == runtime and p.role in ("masked", "dense")]
+import_runtime(runtime)
 gc.freeze()
 first_attempt = guard_probe.attempt
 
@@ -127,7 +127,7 @@ for number in range(int(sys.argv[4])):
     if number % 3:
         wrong = damaged_programs.wrong_bytes(data, draw)
     else:
-        wrong = damaged_programs.wrong_structure(engine, data, draw)
+        wrong = damaged_programs.wrong_structure(runtime, data, draw)
     digest = hashlib.sha256(wrong).hexdigest()
     program = replace(program, file=f"{number}-{program.file}", sha256=digest, bytes=len(wrong))
     here = Bundle(folder, replace(bundle.manifest, programs=(program,)))
@@ -143,9 +143,9 @@ for number in range(int(sys.argv[4])):
 """
 
 
-def fuzz(bundle, folder, engine, count):
+def fuzz(bundle, folder, runtime, count):
     """Try damaged programs as the guard does, and verify those that pass; what happened to how many of them."""
-    command = [sys.executable, "-c", FUZZ, str(bundle.path), str(folder), engine, str(count)]
+    command = [sys.executable, "-c", FUZZ, str(bundle.path), str(folder), runtime, str(count)]
     path = str(pathlib.Path(__file__).parent)
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -157,14 +157,14 @@ def fuzz(bundle, folder, engine, count):
     return found
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_damaged_programs_do_no_harm(bundle, tmp_path, engine):
-    fuzz(bundle, tmp_path, engine, 40)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_damaged_programs_do_no_harm(bundle, tmp_path, runtime):
+    fuzz(bundle, tmp_path, runtime, 40)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("engine, count", [("litert", 900), ("onnx", 900), ("executorch", 300)])
-def test_hundreds_of_damaged_programs_do_no_harm(bundle, tmp_path, engine, count):
-    found = fuzz(bundle, tmp_path, engine, count)
-    assert found["crash"] or engine == "onnx"  # of which none is known to crash
+@pytest.mark.parametrize("runtime, count", [("litert", 900), ("onnx", 900), ("executorch", 300)])
+def test_hundreds_of_damaged_programs_do_no_harm(bundle, tmp_path, runtime, count):
+    found = fuzz(bundle, tmp_path, runtime, count)
+    assert found["crash"] or runtime == "onnx"  # of which none is known to crash

@@ -101,7 +101,7 @@ WRONG = {
     ],
     "'input' must be an object": [put("input", []), put("input", None)],
     "'level'": [put("programs", 1, "level", 2), put("programs", 1, "level", None), put("programs", 0, "level", 0)],
-    "'engine'": [put("programs", 0, "engine", "tensorrt"), put("programs", 0, "engine", [])],
+    "'runtime'": [put("programs", 0, "runtime", "tensorrt"), put("programs", 0, "runtime", [])],
     "'role'": [put("programs", 0, "role", "fast")],
     "'precision'": [put("programs", 0, "precision", "int4"), put("programs", 0, "precision", None)],
     "'tolerance'": [put("programs", 0, "tolerance", each) for each in (-1e-9, 1.1, "1e-4", None)],

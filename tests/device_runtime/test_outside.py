@@ -188,14 +188,14 @@ def test_what_is_no_onnx_file_is_refused_or_has_nothing_to_read(data):
 
 def test_random_bytes_end_in_one_line_or_none(bundle):
     draw = np.random.default_rng(0)
-    for engine in ("onnx", "litert"):
-        whole = bundle.read(next(p.file for p in bundle.manifest.programs if p.engine == engine))
+    for runtime in ("onnx", "litert"):
+        whole = bundle.read(next(p.file for p in bundle.manifest.programs if p.runtime == runtime))
         for _ in range(300):
             data = bytearray(whole)
             for at in draw.integers(0, min(len(data), 3000), 3):
                 data[at] = draw.integers(256)
             try:
-                refuse_outside(engine, "file", bytes(data[: draw.integers(len(data) + 1)]))
+                refuse_outside(runtime, "file", bytes(data[: draw.integers(len(data) + 1)]))
             except FedgateError as error:
                 assert "\n" not in str(error)
 

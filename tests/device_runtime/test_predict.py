@@ -93,8 +93,8 @@ def test_prediction_of_every_role(bundle, picture):
             assert row["asked_macs"] == by_hand and row["asked_share_of_dense"] == by_hand / dense_total
 
 
-def test_engines_agree_on_a_picture(bundle, picture):
-    rows = [predict(bundle, [picture], engine=engine)["images"][0] for engine in ("litert", "onnx", "executorch")]
+def test_runtimes_agree_on_a_picture(bundle, picture):
+    rows = [predict(bundle, [picture], runtime=runtime)["images"][0] for runtime in ("litert", "onnx", "executorch")]
     assert rows[0]["layers"] == rows[1]["layers"] == rows[2]["layers"]
     for row in rows[1:]:
         assert row["probability"] == pytest.approx(rows[0]["probability"], rel=1e-4)
@@ -102,7 +102,7 @@ def test_engines_agree_on_a_picture(bundle, picture):
 
 def test_unknown_names_and_levels_list_the_known(bundle, picture):
     for options, known in (
-        ({"engine": "x"}, "known: executorch, litert, onnx"),
+        ({"runtime": "x"}, "known: executorch, litert, onnx"),
         ({"role": "x"}, "known: dense, masked, skip, static"),
         ({"role": "skip"}, "it has: executorch dense"),
         ({"level": 2}, "0: 0.25, 1: 0.5"),

@@ -70,7 +70,7 @@ WRONG = {
     ],
     "needs the file executorch-train-module.ptd": [
         put("files", tail_bundle.WEIGHTS, ...),
-        put("programs", 3, "engine", "litert"),
+        put("programs", 3, "runtime", "litert"),
     ],
     "a list of different names": [put("programs", 1, "inputs", 1, "name", "head.bias")],
     "do not fit its role": [

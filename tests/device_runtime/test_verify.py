@@ -82,15 +82,15 @@ def test_every_program_of_a_good_bundle_is_ok(bundle):
     assert {row["runs"] for row in rows if row["role"] == "masked"} == {8}
 
 
-@pytest.mark.parametrize("engine", ["litert", "executorch", "onnx"])
-def test_wrong_references_are_found(bundle, changed, engine):
+@pytest.mark.parametrize("runtime", ["litert", "executorch", "onnx"])
+def test_wrong_references_are_found(bundle, changed, runtime):
     tensors, _ = read_tensors(bundle.file("reference.safetensors"))
     logits = tensors["dense/logits"].copy()
     logits[2] += np.abs(logits[2]).max() * np.float32(2e-4)
     open = tensors["masked/1/open"].copy()
     open[0, :16] = 1 - open[0, :16]
     wrong = pack({**tensors, "dense/logits": logits, "masked/1/open": open}, REFERENCE_META)
-    rows = {row["role"]: row for row in verify(changed(files={"reference.safetensors": wrong}), engine)}
+    rows = {row["role"]: row for row in verify(changed(files={"reference.safetensors": wrong}), runtime)}
     assert rows["dense"]["status"] == "mismatch" and "input 2" in rows["dense"]["reason"]
     assert rows["masked"]["status"] == "mismatch" and "input 0 at level 1" in rows["masked"]["reason"]
 
@@ -112,6 +112,6 @@ def test_too_many_close_calls_are_a_mismatch(bundle, changed):
     assert masked["status"] == "mismatch" and "too many" in masked["reason"]
 
 
-def test_unknown_engine(bundle):
+def test_unknown_runtime(bundle):
     with pytest.raises(UsageError, match="known: executorch, litert, onnx"):
         verify(bundle, "tensorrt")

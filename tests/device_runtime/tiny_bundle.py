@@ -1,4 +1,4 @@
-"""Builds the bundle that the tests run: a little gated network in eager torch, and its programs for every engine."""
+"""Builds the bundle that the tests run: a little gated network in eager torch, and its programs for every runtime."""
 
 import copy
 import functools
@@ -115,12 +115,12 @@ def to_onnx(module, inputs):
     return buffer.getvalue()
 
 
-ENGINES = {"litert": (to_litert, "tflite"), "executorch": (to_executorch, "pte"), "onnx": (to_onnx, "onnx")}
+RUNTIMES = {"litert": (to_litert, "tflite"), "executorch": (to_executorch, "pte"), "onnx": (to_onnx, "onnx")}
 
 
-def entry(file, engine, role, level):
+def entry(file, runtime, role, level):
     """A program's manifest entry, without hash and size."""
-    nhwc = engine == "litert"
+    nhwc = runtime == "litert"
     shape = [1, 8, 8, 3] if nhwc else [1, 3, 8, 8]
     ports = {
         "image": ("image", shape, "float32", "NHWC" if nhwc else "NCHW"),
@@ -134,7 +134,7 @@ def entry(file, engine, role, level):
     )
     return {
         "file": file,
-        "engine": engine,
+        "runtime": runtime,
         "role": role,
         "precision": "fp32",
         "tolerance": 1e-4,
@@ -202,18 +202,18 @@ def fields(programs):
 
 @torch.no_grad()
 def build(path) -> Bundle:
-    """Convert dense and masked programs for every engine, static ones for LiteRT, and write the bundle."""
+    """Convert dense and masked programs for every runtime, static ones for LiteRT, and write the bundle."""
     logging.disable(logging.WARNING)
     image, level = torch.randn(1, 3, 8, 8), torch.tensor([1], dtype=torch.int32)
     programs, files = [], dict(zip(("reference.safetensors", "salience.safetensors"), records(), strict=True))
     try:
-        for engine, (convert, suffix) in ENGINES.items():
+        for runtime, (convert, suffix) in RUNTIMES.items():
             for (role, fixed), module in networks().items():
-                if role == "static" and engine != "litert":
+                if role == "static" and runtime != "litert":
                     continue
-                file = f"{engine}-{role}{'' if fixed is None else fixed}.{suffix}"
+                file = f"{runtime}-{role}{'' if fixed is None else fixed}.{suffix}"
                 files[file] = convert(module, (image, level) if role == "masked" else (image,))
-                programs.append(entry(file, engine, role, fixed))
+                programs.append(entry(file, runtime, role, fixed))
     finally:
         logging.disable(logging.NOTSET)
     return write_bundle(path, fields(programs), files)
@@ -233,7 +233,7 @@ def rewrite(bundle: Bundle, path, changes: dict, files: dict) -> Bundle:
     return write_bundle(path, {**raw_fields(bundle), **changes}, {**contents(bundle), **files})
 
 
-def program(bundle, engine, role, level=None):
-    """The one program of an engine and a role."""
-    (found,) = (p for p in bundle.manifest.programs if (p.engine, p.role, p.level) == (engine, role, level))
+def program(bundle, runtime, role, level=None):
+    """The one program of a runtime and a role."""
+    (found,) = (p for p in bundle.manifest.programs if (p.runtime, p.role, p.level) == (runtime, role, level))
     return found

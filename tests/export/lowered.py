@@ -1,4 +1,4 @@
-"""Lowers a network, puts the program where an engine finds it, and runs it, here or in another environment."""
+"""Lowers a network, puts the program where a runtime finds it, and runs it, here or in another environment."""
 
 import subprocess
 from dataclasses import dataclass
@@ -41,9 +41,9 @@ def plan(role, body, network, classes=10, level=None):
     return image_plan(role, body, interface(network, classes), None, level)
 
 
-def lowered(plan, engine, network, folder):
+def lowered(plan, runtime, network, folder):
     """A bundle in `folder` with one program alone, of a `Plan` for a network; no records, so only good to be run."""
-    program, files = plan.make(engine)
+    program, files = plan.make(runtime)
     ((name, data),) = files.items()
     (folder / name).write_bytes(data)
     fields = bare_fields(network, plan.outputs[0].shape[1]) | {
@@ -75,7 +75,7 @@ class Played:
 
 
 def load_elsewhere(bundle, images, environment):
-    """Run the program of a bundle on images in an environment (a folder) that has neither torch nor our engine."""
+    """Run the program of a bundle on images in an environment (a folder) that has neither torch nor our runtime."""
     np.save(bundle.path / "images.npy", images)
     command = [environment / "bin" / "python", RUNNER, bundle.path]
     done = subprocess.run(command, capture_output=True, text=True, cwd=bundle.path, timeout=500)

@@ -58,18 +58,18 @@ class Eager:
         return {port.name: value.numpy().copy() for port, value in zip(self.plan.outputs, found, strict=True)}
 
 
-def lowered(part, engine, folder):
+def lowered(part, runtime, folder):
     """The train program of a `Trainable`, loaded from a bundle that is only good to be run, as one of role `train`.
 
-    engine: or "module", for ExecuTorch's training module.
+    runtime: or "module", for ExecuTorch's training module.
     """
-    return load_program(*staged(part, engine, folder))
+    return load_program(*staged(part, runtime, folder))
 
 
-def staged(part, engine, folder):
-    """(a bundle that is only good to be run, its train program), for an engine or "module"."""
+def staged(part, runtime, folder):
+    """(a bundle that is only good to be run, its train program), for a runtime or "module"."""
     network = part.network
-    program, files = module_plan(part).make("executorch") if engine == "module" else train_plan(part).make(engine)
+    program, files = module_plan(part).make("executorch") if runtime == "module" else train_plan(part).make(runtime)
     for name, data in files.items():
         (folder / name).write_bytes(data)
     own = {name: listing(data) for name, data in files.items() if name != program["file"]}

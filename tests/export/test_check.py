@@ -117,12 +117,12 @@ def test_a_fault_in_a_masked_program_is_found(fault):
 
 
 @pytest.mark.parametrize(
-    "engine", [*(pytest.param(e, marks=pytest.mark.slow) for e in ("executorch", "litert")), "onnx"]
+    "runtime", [*(pytest.param(e, marks=pytest.mark.slow) for e in ("executorch", "litert")), "onnx"]
 )
-def test_a_fault_in_a_lowered_program_is_found(engine, tmp_path):
+def test_a_fault_in_a_lowered_program_is_found(runtime, tmp_path):
     network = small_network("projection", LEVELS)
     reference = EagerReference(network)
-    right = load(lowered(plan("masked", masked_network(network), network, 5), engine, network, tmp_path))
+    right = load(lowered(plan("masked", masked_network(network), network, 5), runtime, network, tmp_path))
     compare_gated(right, reference, IMAGES, 2)
     for name in ("gate.predictor.weight", "conv.weight"):
         other = copy.deepcopy(network)

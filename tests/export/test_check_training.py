@@ -403,10 +403,10 @@ def test_what_compares_nothing_does_not_pass():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["litert", "executorch", "module"])
-def test_a_fault_in_a_lowered_program_is_found(engine, tmp_path):
+@pytest.mark.parametrize("runtime", ["litert", "executorch", "module"])
+def test_a_fault_in_a_lowered_program_is_found(runtime, tmp_path):
     part = part_of()
-    bundle, program = staged(part, engine, tmp_path)
+    bundle, program = staged(part, runtime, tmp_path)
 
     def load():
         return load_program(bundle, program)

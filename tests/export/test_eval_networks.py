@@ -138,11 +138,11 @@ def test_ties_in_eager():
     )  # the k-th and the next are equal: the index decides
 
 
-@pytest.mark.parametrize("engine", ["executorch", "litert", "onnx"])
-def test_ties_in_programs(engine, tmp_path):
+@pytest.mark.parametrize("runtime", ["executorch", "litert", "onnx"])
+def test_ties_in_programs(runtime, tmp_path):
     densities = (0.25, 0.5, 0.75)
     network, images = exact_network(densities), integer_images().numpy()
-    loaded = load(lowered(plan("masked", masked_network(network), network, 5), engine, network, tmp_path))
+    loaded = load(lowered(plan("masked", masked_network(network), network, 5), runtime, network, tmp_path))
     reference = EagerReference(network)
     for level in range(len(densities)):
         right, masks, _ = reference.run(images, level)

@@ -1,4 +1,4 @@
-"""Every program against eager PyTorch: each registered model, density, role and engine, on 64 inputs.
+"""Every program against eager PyTorch: each registered model, density, role and runtime, on 64 inputs.
 
 `masked` and `skip` are compared by the rule of equal masks, `static` with eager under the same fixed masks, `dense`
 with eager without gates; outputs within 1e-4 of the largest logit. `tflite` runs the LiteRT program on
@@ -18,22 +18,22 @@ from trained import LEVELS, distinct_masks, inputs, subject
 from fedgate.device_runtime.formats.macs import executed
 from fedgate.export.check import compare_gated, compare_plain
 from fedgate.export.eval_networks import dense_network, masked_network, static_network
-from fedgate.export.programs import SKIP_ENGINES
+from fedgate.export.programs import SKIP_RUNTIMES
 from fedgate.export.reference import fixed_masks
 from fedgate.export.skip import skip_network
 
 MODELS = ("cnn", "resnet20", "resnet32", "resnet56", "vgg11", "vgg16", "resnet18")
-ENGINES = ("executorch", "litert", "tflite", "onnx")
+RUNTIMES = ("executorch", "litert", "tflite", "onnx")
 # The rest is left to `make test-all`: lowering a ResNet-20's masked program takes half a minute.
 SHORT = (("cnn", (0.5,)), ("cnn", LEVELS), ("resnet20", (0.5,)))
 
 
-def case(model, densities, role, engine, gate="paper", width=1.0, short=False):
+def case(model, densities, role, runtime, gate="paper", width=1.0, short=False):
     """A parameter set named as in resnet20-0.5-masked-litert; `dial` is the network with all levels."""
-    name = [model, "dial" if densities == LEVELS else f"{densities[0]:g}", role, engine]
+    name = [model, "dial" if densities == LEVELS else f"{densities[0]:g}", role, runtime]
     name += [gate] * (gate != "paper") + [f"width{width:g}"] * (width != 1.0)
     marks = () if short else pytest.mark.slow
-    return pytest.param(model, densities, role, engine, gate, width, id="-".join(name), marks=marks)
+    return pytest.param(model, densities, role, runtime, gate, width, id="-".join(name), marks=marks)
 
 
 def cases():
@@ -47,18 +47,18 @@ def cases():
                 roles = ("dense", "masked", "skip", "static-0") if short else ("masked", "skip")
             for role in roles:
                 quick = short and (role in ("masked", "skip", "static-0") or (densities == (0.5,) and model == "cnn"))
-                for engine in ENGINES:
-                    if role != "skip" or engine.replace("tflite", "litert") in SKIP_ENGINES:
-                        yield case(model, densities, role, engine, short=quick)
+                for runtime in RUNTIMES:
+                    if role != "skip" or runtime.replace("tflite", "litert") in SKIP_RUNTIMES:
+                        yield case(model, densities, role, runtime, short=quick)
     for gate, densities, roles in (
         ("fbs", (0.5,), ("masked", "static-0")),
         ("scale", (1.0,), ("masked", "static-0")),
         ("none", (1.0,), ("dense",)),
     ):
         for role in roles:
-            yield from (case("cnn", densities, role, e, gate, short=e == "onnx") for e in ENGINES)
+            yield from (case("cnn", densities, role, e, gate, short=e == "onnx") for e in RUNTIMES)
     for role in ("dense", "masked", "static-0"):
-        yield from (case("resnet20", (0.5,), role, engine, width=0.5) for engine in ENGINES)
+        yield from (case("resnet20", (0.5,), role, runtime, width=0.5) for runtime in RUNTIMES)
 
 
 def make_plan(role, network, kept):
@@ -74,13 +74,13 @@ def make_plan(role, network, kept):
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    """A function that lowers one program and keeps it while the engines of its format are compared."""
+    """A function that lowers one program and keeps it while the runtimes of its format are compared."""
 
     @functools.lru_cache(maxsize=1)
-    def make(model, densities, role, engine, gate, width):
+    def make(model, densities, role, runtime, gate, width):
         network, _, kept = subject(model, densities, gate, width)
         made = make_plan(role, network, kept)
-        return made, lowered(made, engine, network, tmp_path_factory.mktemp(f"{model}-{role}-{engine}"))
+        return made, lowered(made, runtime, network, tmp_path_factory.mktemp(f"{model}-{role}-{runtime}"))
 
     return make
 
@@ -104,14 +104,14 @@ def assert_masks_depend_on_the_input(network, reference, images):
         assert (gates == 0).any() and (gates > 0).any()
 
 
-@pytest.mark.parametrize("model,densities,role,engine,gate,width", cases())
-def test_equals_eager(model, densities, role, engine, gate, width, program, small_environment, need_kernel):
+@pytest.mark.parametrize("model,densities,role,runtime,gate,width", cases())
+def test_equals_eager(model, densities, role, runtime, gate, width, program, small_environment, need_kernel):
     images = inputs(model)
     network, reference, _ = subject(model, densities, gate, width)
-    made, bundle = program(model, densities, role, engine.replace("tflite", "litert"), gate, width)
+    made, bundle = program(model, densities, role, runtime.replace("tflite", "litert"), gate, width)
     if made.role == "skip":
         need_kernel()
-    loaded = load_elsewhere(bundle, images, small_environment("tflite")) if engine == "tflite" else load(bundle)
+    loaded = load_elsewhere(bundle, images, small_environment("tflite")) if runtime == "tflite" else load(bundle)
     if bundle.manifest.programs[0].takes_level:
         if gate != "scale":
             assert_masks_depend_on_the_input(network, reference, images)
@@ -121,7 +121,7 @@ def test_equals_eager(model, densities, role, engine, gate, width, program, smal
         result = compare_plain(loaded, images, expected_logits(model, densities, role, gate, width))
         assert result.runs == len(images)
     assert result.max_error <= 1e-4
-    if made.role == "skip" and engine != "tflite":
+    if made.role == "skip" and runtime != "tflite":
         assert_counts_equal_the_masks(loaded, network, images)
 
 

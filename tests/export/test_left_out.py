@@ -43,7 +43,7 @@ def test_what_a_runtime_cannot_have_is_left_out_and_told(run, tmp_path, capsys, 
     told = json.loads(capsys.readouterr().out)["left_out"]
     assert [note["program"] for note in told] == ["litert-skip.tflite"] and told[0]["reason"]
     bundle = load_bundle(tmp_path / "b.fedgate")
-    roles = {(program.engine, program.role) for program in bundle.manifest.programs}
+    roles = {(program.runtime, program.role) for program in bundle.manifest.programs}
     assert roles >= {("litert", "dense"), ("litert", "masked"), ("onnx", "dense"), ("onnx", "masked"), ("onnx", "skip")}
     assert ("litert", "skip") not in roles
     assert {row["status"] for row in verify(bundle)} == {"ok"}

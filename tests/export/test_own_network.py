@@ -1,4 +1,4 @@
-"""A user's own network in a file of its own, through the command line: trained, exported to all engines, verified."""
+"""A user's own network in a file of its own, through the command line: trained, exported to all runtimes, verified."""
 
 import json
 
@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from fedgate.cli import cli, main
 from fedgate.device_runtime.formats.bundle import load_bundle
-from fedgate.export.programs import SKIP_ENGINES
+from fedgate.export.programs import SKIP_RUNTIMES
 
 OWN = """
 import torch.nn.functional as F
@@ -98,17 +98,17 @@ def test_from_a_file_to_a_verified_bundle(densities, tmp_path, need_kernel):
     file.write_text(OWN)
     training = ("--rounds", 2, "--clients", 2, "--local-epochs", 1, "--density", densities, "--quiet")
     fedgate("train", "--model", f"{file}:build", *training, "--out", run)
-    engines = "executorch,litert,onnx" if densities == "0.5" else "onnx"
-    fedgate("export", run, "--to", engines, "--out", out, "--json")
+    runtimes = "executorch,litert,onnx" if densities == "0.5" else "onnx"
+    fedgate("export", run, "--to", runtimes, "--out", out, "--json")
     bundle = load_bundle(out)
     layers = {layer.name: layer for layer in bundle.manifest.layers}
     assert {name for name, layer in layers.items() if layer.gate} == {"one", "two", "three"}
     assert (layers["two"].input_gate, layers["three"].input_gate, layers["head"].input_gate) == ("one", None, "three")
     rows = json.loads(fedgate("verify", out, "--json"))["programs"]
     assert {row["status"] for row in rows} == {"ok"}
-    expected = {(engine, role) for engine in engines.split(",") for role in ("dense", "masked", "static")}
-    expected |= {(engine, "skip") for engine in set(engines.split(",")) & set(SKIP_ENGINES)}
-    assert {(row["engine"], row["role"]) for row in rows} == expected
+    expected = {(runtime, role) for runtime in runtimes.split(",") for role in ("dense", "masked", "static")}
+    expected |= {(runtime, "skip") for runtime in set(runtimes.split(",")) & set(SKIP_RUNTIMES)}
+    assert {(row["runtime"], row["role"]) for row in rows} == expected
     left = {program.role: program.kernel_layers for program in bundle.manifest.programs if program.role == "skip"}
     assert all(names == ("stem", "one", "two") for names in left.values())  # the third convolution has no padding
     assert all(row["max_error"] <= 1e-4 for row in rows)

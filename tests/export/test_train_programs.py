@@ -6,7 +6,7 @@ import pytest
 from tail_training import PLAN, check, lowered, steady, train_both, trainable
 from trained import digits, image_size, trained
 
-from fedgate.export.trainable import TRAINING_ENGINES
+from fedgate.export.trainable import TRAINING_RUNTIMES
 from fedgate.train.network.build import network_tensors
 
 MODELS = ["cnn", "resnet20", "resnet32", "vgg11", "resnet18"]
@@ -18,12 +18,16 @@ ALL += [("resnet20", "last-stage", "none")]
 CASES = [
     ("cnn", "head", "paper", "litert"),
     ("cnn", "head", "paper", "module"),
-    *(pytest.param(*case, engine, marks=pytest.mark.slow) for engine in (*TRAINING_ENGINES, "module") for case in ALL),
+    *(
+        pytest.param(*case, runtime, marks=pytest.mark.slow)
+        for runtime in (*TRAINING_RUNTIMES, "module")
+        for case in ALL
+    ),
 ]
 
 
-@pytest.mark.parametrize("model,part_name,gate,engine", CASES)
-def test_fifty_steps_of_a_program_are_those_of_local_training(model, part_name, gate, engine, tmp_path, monkeypatch):
+@pytest.mark.parametrize("model,part_name,gate,runtime", CASES)
+def test_fifty_steps_of_a_program_are_those_of_local_training(model, part_name, gate, runtime, tmp_path, monkeypatch):
     densities = (0.25, 0.5) if gate in ("paper", "fbs") else (1.0,)
     network, _ = trained(model, gate, densities, WIDTHS.get(model, 1.0))
     part = trainable(network, part_name)
@@ -31,7 +35,7 @@ def test_fifty_steps_of_a_program_are_those_of_local_training(model, part_name, 
     level = len(densities) - 1
     plan = dataclasses.replace(PLAN, densities=densities, level=level, epochs=10, **steady(model))
     start = network_tensors(part.network)
-    program = lowered(part, engine, tmp_path)
+    program = lowered(part, runtime, tmp_path)
     eager, ours = train_both(part, program, images[:76], labels[:76], statistics, plan, monkeypatch)
     assert len(ours[1]) == 50
     check(part, eager, ours, start)

@@ -132,7 +132,7 @@ def at_level(network, level):
 
 
 class RememberingReference(EagerReference):
-    """Runs once what several engines are compared with: they nearly always choose the same masks."""
+    """Runs once what several runtimes are compared with: they nearly always choose the same masks."""
 
     def __init__(self, network):
         super().__init__(network)

@@ -1,4 +1,4 @@
-"""`fedgate demo` as a newcomer runs it: no network, one table with every engine and role."""
+"""`fedgate demo` as a newcomer runs it: no network, one table with every runtime and role."""
 
 import re
 import shutil
@@ -33,9 +33,9 @@ def test_demo_without_a_network(tmp_path):
     table = {
         (row[0], row[1]): float(row[2].removesuffix(" %")) for row in cells if len(row) > 2 and row[2].endswith(" %")
     }
-    roles = {(engine, role) for engine in ("executorch", "litert", "onnx") for role in ("dense", "masked", "static")}
+    roles = {(runtime, role) for runtime in ("executorch", "litert", "onnx") for role in ("dense", "masked", "static")}
     if why_not_buildable() is None:
-        roles |= {(engine, "skip") for engine in ("executorch", "litert", "onnx")}
+        roles |= {(runtime, "skip") for runtime in ("executorch", "litert", "onnx")}
     assert set(table) == roles
     assert all(accuracy >= 95 for (_, role), accuracy in table.items() if role == "masked")
     assert {path.name for path in out.iterdir()} == {"gated", "dense", "digits.fedgate"}

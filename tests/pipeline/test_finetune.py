@@ -66,7 +66,7 @@ def world(tmp_path_factory):
 
 
 def tuned(world, out, data="samples.safetensors", **options):
-    return finetune(world.bundle, world.top / data, out, PLAN, engine="litert", **options)
+    return finetune(world.bundle, world.top / data, out, PLAN, runtime="litert", **options)
 
 
 def eager(world, tensors=None):
@@ -225,7 +225,7 @@ class Killer(finetune.Watcher):
 training.SAVE_SECONDS = 0.0
 bundle, data, out = map(Path, sys.argv[1:])
 plan = TailPlan(level=0, epochs=3, batch_size=16, lr=0.05, seed=3)
-finetune.finetune(load_bundle(bundle), data, out, plan, engine="litert", watcher=Killer())
+finetune.finetune(load_bundle(bundle), data, out, plan, runtime="litert", watcher=Killer())
 """
 
 
@@ -296,10 +296,10 @@ def test_wrong_requests(world, bundle, tmp_path, refused):
         ((bundle, "--data", photos), "nothing to train: export it with --trainable"),
         ((world.bundle.path, "--data", tmp_path), "holds no images by class"),
         ((world.bundle.path, "--data", tmp_path / "nowhere"), "does not exist"),
-        ((world.bundle.path, "--data", photos, "--engine", "onnx"), "no trunk and tail and train programs for onnx"),
+        ((world.bundle.path, "--data", photos, "--runtime", "onnx"), "no trunk and tail and train programs for onnx"),
         (
-            (world.bundle.path, "--data", photos, "--engine", "tensorrt"),
-            "unknown engine 'tensorrt'; known:",
+            (world.bundle.path, "--data", photos, "--runtime", "tensorrt"),
+            "unknown runtime 'tensorrt'; known:",
         ),
         ((world.bundle.path, "--data", photos, "--batch-size", "17"), "train at once: 16"),
         ((world.bundle.path, "--data", photos, "--density", "0.3"), "no density 0.3"),
@@ -325,7 +325,7 @@ def test_it_says_that_a_run_of_the_whole_network_takes_no_update_of_a_tail(world
 def test_a_diverging_training_is_said(world, tmp_path):
     wild = TailPlan(level=0, lr=1000.0, clip_norm=0.0, epochs=50)
     with pytest.raises(FedgateError, match=r"the training diverged in step .*lower --lr"):
-        finetune(world.bundle, world.top / "samples.safetensors", tmp_path / "out", wild, engine="litert")
+        finetune(world.bundle, world.top / "samples.safetensors", tmp_path / "out", wild, runtime="litert")
 
 
 def test_early_stopping_keeps_the_best_epoch(world, tmp_path):

@@ -110,7 +110,7 @@ def without_torch(folder):
             Image.fromarray(data.train_images[index, 0].numpy()).save(image)
         for client in range(3):
             federation.node(client)
-        device = federation.node(3, "--bundle", "base.fedgate", "--data", "images", "--engine", "litert")
+        device = federation.node(3, "--bundle", "base.fedgate", "--data", "images", "--runtime", "litert")
         options += ["--trainable", "last-stage", "--base", "base", "--batch-size", "16", "--lr", "0.05"]
         federation.train(*options, "--engine", "flower", "--out", "flower")
         federation.finish("train")

@@ -143,7 +143,7 @@ def test_a_bundle_and_a_run_of_any_name(bundle, undisturbed, tmp_path, name):
             shutil.copytree(source, to)
     for words in (
         ["inspect", here / "b.fedgate"],
-        ["verify", here / "b.fedgate", "--engine", "onnx"],
+        ["verify", here / "b.fedgate", "--runtime", "onnx"],
         ["report", here / "run", "--no-evaluate", "--out", here / "r.html"],
     ):
         status, text = told(*words)
@@ -216,7 +216,7 @@ def test_what_is_printed_of_results(text):
     program = {"file": text, "status": text, "compared": 0, "runs": 0, "decisions": 0, "close_calls": 0}
     layer = {"layer": text, "open": [0], "channels": 2}
     image = {"image": text, "class": text, "probability": 1.0, "asked_macs": 1, "asked_share_of_dense": 1.0}
-    result = {"density": None, "model": text, "program": text, "engine": text, "role": text}
+    result = {"density": None, "model": text, "program": text, "runtime": text, "role": text}
     with contextlib.redirect_stdout(io.StringIO()) as out:
         print_verification([program | {"max_error": None, "reason": text}])
         print_predictions(result | {"images": [image | {"layers": [layer]}]})

@@ -85,7 +85,7 @@ def test_errors_and_garbage_are_refused_updates(tmp_path, monkeypatch):
 
     def stranger(text, blobs):
         hello = json.loads(text)["task"] == "hello"
-        return ('{"client": 3, "engine": "?"}', {}) if hello else strange.pop()
+        return ('{"client": 3, "trainer": "?"}', {}) if hello else strange.pop()
 
     with federation(tmp_path, monkeypatch) as nodes:
         nodes.join(0)
@@ -135,7 +135,7 @@ def test_a_node_speaks_for_its_own_client_alone(tmp_path, monkeypatch):
         nodes.start()
         nodes.join(0)
         nodes.join(1, Other)
-        nodes.join(2, answer=lambda text, blobs: ('{"client": 0, "engine": "?"}', {}))
+        nodes.join(2, answer=lambda text, blobs: ('{"client": 0, "trainer": "?"}', {}))
         nodes.join(3, key=nodes.keys / "nodes/pi.key")
         _, rows = train(tmp_path / "run", nodes.superlink(patience=1), clients=4, rounds=2)
     second = [row for row in rows if row["round"] == 2 and row["client"] is not None]

@@ -1,7 +1,7 @@
 package org.fedgate.harness
 
 import java.io.File
-import org.fedgate.core.Engine
+import org.fedgate.core.Runtimes
 import org.fedgate.core.answer
 
 /**
@@ -11,7 +11,7 @@ import org.fedgate.core.answer
 object Answer {
     @JvmStatic
     fun main(arguments: Array<String>) {
-        arguments.getOrNull(2)?.let { kernel -> if (kernel != "-") Engine.kernelLoader = { System.load(kernel) } }
+        arguments.getOrNull(2)?.let { kernel -> if (kernel != "-") Runtimes.kernelLoader = { System.load(kernel) } }
         for (request in File(arguments[0]).readLines()) {
             val device = JvmDevice(arguments.drop(3).map { it.toInt() })
             answer(request.toByteArray(), File(arguments[1]), device)

@@ -2,7 +2,7 @@ package org.fedgate.harness
 
 import java.io.File
 import org.fedgate.core.Classifier
-import org.fedgate.core.Engine
+import org.fedgate.core.Runtimes
 import org.fedgate.core.Tensor
 import org.fedgate.core.loadBundle
 import org.fedgate.core.writeTensors
@@ -11,12 +11,12 @@ import org.fedgate.core.writeTensors
 object Outputs {
     @JvmStatic
     fun main(arguments: Array<String>) {
-        arguments.getOrNull(2)?.let { kernel -> Engine.kernelLoader = { System.load(kernel) } }
+        arguments.getOrNull(2)?.let { kernel -> Runtimes.kernelLoader = { System.load(kernel) } }
         val bundle = loadBundle(File(arguments[0]))
         val reference = bundle.reference()
         val found = LinkedHashMap<String, Tensor>()
         val roles = listOf("dense", "masked", "static", "skip")
-        for (program in bundle.manifest.programs.filter { it.role in roles && Engine.whyNot(it) == null }) {
+        for (program in bundle.manifest.programs.filter { it.role in roles && Runtimes.whyNot(it) == null }) {
             Classifier(bundle, program).use { model ->
                 for (level in if (program.takesLevel) bundle.manifest.densities.indices else 0..0) {
                     val results = List(reference.count) { model.run(reference.input(it), program.level ?: level) }

@@ -4,7 +4,7 @@ import java.io.File
 import org.fedgate.core.BenchOptions
 import org.fedgate.core.Bundle
 import org.fedgate.core.Classifier
-import org.fedgate.core.Engine
+import org.fedgate.core.Runtimes
 import org.fedgate.core.TunePlan
 import org.fedgate.core.bench
 import org.fedgate.core.canonicalJson
@@ -28,7 +28,7 @@ private const val WIDTH = 328f // dp: a phone's 360 less the page's padding
 object Screens {
     @JvmStatic
     fun main(arguments: Array<String>) {
-        Engine.kernelLoader = { System.load(arguments[3]) }
+        Runtimes.kernelLoader = { System.load(arguments[3]) }
         val bundle = loadBundle(File(arguments[0]))
         val shown = mapOf(
             "classify" to classify(bundle),

@@ -46,7 +46,7 @@ class EmulatedTarget:
         bundle = load_bundle(request.bundle)
         options = request.options
         if request.command == "bench":
-            refuse(options["engine"], options["threads"], dict(request.given))
+            refuse(options["runtime"], options["threads"], dict(request.given))
         emulator = open_emulator(self._cpu, say)  # makes the arm64 root where it is missing
         library = kernel(bundle)
         if request.command == "bench":
@@ -66,7 +66,7 @@ class EmulatedTarget:
 
 def kernel(bundle: Bundle) -> Path | str | None:
     """LiteRT's library of the kernel for aarch64; the reason where it cannot be built; None where nothing needs it."""
-    if not any(program.needs_kernel and program.engine == "litert" for program in bundle.manifest.programs):
+    if not any(program.needs_kernel and program.runtime == "litert" for program in bundle.manifest.programs):
         return None
     try:
         return next(path for path in libraries_for("aarch64") if path.name == "libfedgate_litert.so")

@@ -15,7 +15,7 @@ from ...verify import compare_masks, relative_error
 from .emulator import COUNTS, Emulator
 
 # the options of `bench` that mean something where nothing is timed; --rounds: how many inferences are counted
-COUNTED = ("--engine", "--role", "--level", "--density", "--threads", "--rounds")
+COUNTED = ("--runtime", "--role", "--level", "--density", "--threads", "--rounds")
 
 
 def count_programs(
@@ -37,7 +37,7 @@ def count_programs(
     manifest = bundle.manifest
     level = choose_level(manifest, level, density)
     chosen = matching(bundle, "litert", role, level)
-    dense = [program for program in bundle.manifest.programs if (program.engine, program.role) == ("litert", "dense")]
+    dense = [program for program in bundle.manifest.programs if (program.runtime, program.role) == ("litert", "dense")]
     reference = bundle.reference()
     rows, skipped = [], []
     for program in dict.fromkeys([*dense, *chosen]):
@@ -121,10 +121,10 @@ def compare(
             )
 
 
-def refuse(engine: str | None, threads: int, given: dict) -> None:
+def refuse(runtime: str | None, threads: int, given: dict) -> None:
     """Raise `UsageError` for what a count cannot do."""
-    if engine not in (None, "litert"):
-        raise UsageError(f"an emulated target runs LiteRT programs, not {engine}'s: --engine litert")
+    if runtime not in (None, "litert"):
+        raise UsageError(f"an emulated target runs LiteRT programs, not {runtime}'s: --runtime litert")
     if threads != 1:
         raise UsageError("an emulated target counts what one thread executes: --threads 1")
     for flag in given:

@@ -1,6 +1,6 @@
 """Makes hostile calls of one runtime's operators and prints what became of them, as JSON.
 
-python hostile_run.py ENGINE FIRST COUNT PROGRESS
+python hostile_run.py RUNTIME FIRST COUNT PROGRESS
 
 `test_hostile.py` starts it with sanitized operators and the sanitizer's library loaded first. A call that crashes, is
 made though it is not lawful, or is refused though it is, ends the process; the file PROGRESS then holds its number.
@@ -16,8 +16,8 @@ from hostile import lawful
 from hostile_draw import draw_call
 
 
-def main(engine, first, count, progress) -> None:
-    driver = importlib.import_module(f"hostile_{engine}")
+def main(runtime, first, count, progress) -> None:
+    driver = importlib.import_module(f"hostile_{runtime}")
     found = collections.Counter()
     # a runtime may tell of each refusal
     report = os.dup(1)

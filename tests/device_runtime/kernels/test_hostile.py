@@ -19,7 +19,7 @@ from fedgate.device_runtime.kernels import build
 
 HERE = Path(__file__).parent
 SANITIZE = "-fsanitize=address,undefined -fno-sanitize-recover=all -g -Og"
-ENGINES = ("executorch", "litert", "onnx")
+RUNTIMES = ("executorch", "litert", "onnx")
 
 
 @pytest.fixture(scope="session")
@@ -66,10 +66,10 @@ def _build_driver(source, operators, target):
     subprocess.run(list(map(str, command)), check=True)
 
 
-def attack(engine, first, count, sanitized, folder):
+def attack(runtime, first, count, sanitized, folder):
     """Make calls; what became of how many."""
     progress = folder / "progress"
-    command = [sys.executable, str(HERE / "hostile_run.py"), engine, str(first), str(count), str(progress)]
+    command = [sys.executable, str(HERE / "hostile_run.py"), runtime, str(first), str(count), str(progress)]
     # to files: standard error is the runtime's, which tells of each refusal
     logs = {name: f"{sanitized[name]}:log_path={folder}/{name}" for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS")}
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **sanitized, **logs})
@@ -77,19 +77,19 @@ def attack(engine, first, count, sanitized, folder):
     last = progress.read_text().strip() if progress.exists() else "none"
     assert (done.returncode, said) == (0, ""), f"call {last}: exit {done.returncode}, {done.stderr[-3000:]}\n{said}"
     found = json.loads(done.stdout.splitlines()[-1])
-    print(f"{engine}: {found}")
+    print(f"{runtime}: {found}")
     assert sum(found.values()) == count
     assert min(found["equal"], found["refused"]) > count / 5
     return found
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_thousands_of_hostile_calls_are_refused_or_right(engine, sanitized, tmp_path):
-    attack(engine, 0, 2000, sanitized, tmp_path)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_thousands_of_hostile_calls_are_refused_or_right(runtime, sanitized, tmp_path):
+    attack(runtime, 0, 2000, sanitized, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_hundred_thousand_hostile_calls_are_refused_or_right(engine, sanitized, tmp_path):
-    attack(engine, 10**6, 100_000, sanitized, tmp_path)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_hundred_thousand_hostile_calls_are_refused_or_right(runtime, sanitized, tmp_path):
+    attack(runtime, 10**6, 100_000, sanitized, tmp_path)

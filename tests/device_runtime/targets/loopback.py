@@ -1,4 +1,4 @@
-"""A device on the loopback interface: a real sshd, and a user account that owns a Python with one engine alone."""
+"""A device on the loopback interface: a real sshd, and a user account that owns a Python with one runtime alone."""
 
 import contextlib
 import os
@@ -66,7 +66,7 @@ class Device:
 
 @contextlib.contextmanager
 def device(site_packages):
-    """Make it, with the packages of an environment that has no more than an engine; all of it goes at the end."""
+    """Make it, with the packages of an environment that has no more than a runtime; all of it goes at the end."""
     root = Path(tempfile.mkdtemp(prefix="fedgate-device-"))
     user, home = f"fedgate{os.getpid()}", root / "home"
     daemon = None

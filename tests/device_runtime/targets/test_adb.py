@@ -36,7 +36,7 @@ def fedgate(phone, tmp_path):
 
 
 def test_bench_and_verify_by_command_lines(fedgate, phone, bundle):
-    status, out, err = fedgate("verify", bundle.path, "--json", "--engine", "litert")
+    status, out, err = fedgate("verify", bundle.path, "--json", "--runtime", "litert")
     assert (status, err) == (0, "")
     assert [row["status"] for row in json.loads(out)["programs"]] == ["ok"] * 4
     lines = [json.loads(line)[2:] for line in (phone / "log").read_text().splitlines()]
@@ -45,7 +45,7 @@ def test_bench_and_verify_by_command_lines(fedgate, phone, bundle):
     start = "am start -n org.fedgate.demo/.RunActivity"
     request = next(line[1].split()[-1] for line in lines if "--es" in line[-1])
     out_folder = lines[-1][1].rpartition("/")[2]
-    asked = {"version": 1, "command": "verify", "bundle": folder, "options": {"engine": "litert"}, "out": out_folder}
+    asked = {"version": 1, "command": "verify", "bundle": folder, "options": {"runtime": "litert"}, "out": out_folder}
     assert json.loads(base64.urlsafe_b64decode(request)) == asked
     pushed = next(line[1] for line in lines if line[0] == "push")
     assert Path(pushed).name == f"part-{folder}"
@@ -66,7 +66,7 @@ def test_bench_and_verify_by_command_lines(fedgate, phone, bundle):
         ["shell", f"rm -rf {FILES}/{out_folder}"],
     ]
     assert sorted(path.name for path in (phone / "files").iterdir()) == [folder]
-    status, out, err = fedgate("bench", bundle.path, "--rounds", 20, "--engine", "litert")
+    status, out, err = fedgate("bench", bundle.path, "--rounds", 20, "--runtime", "litert")
     assert (status, err) == (0, "") and "litert-dense.tflite" in out and "20 rounds" in out
     log = (phone / "log").read_text()
     assert log.count('"push"') == 1  # the bundle once
@@ -76,8 +76,8 @@ def test_hostile_names_are_in_no_command_line(fedgate, phone, bundle, tmp_path):
     place = tmp_path / "-x $(touch y) 'a\"\n.fedgate"
     place.parent.mkdir(exist_ok=True)
     place.symlink_to(bundle.path)
-    status, _, err = fedgate("verify", f"./{place.name}", "--engine", "$(touch y); `touch y`")
-    assert status == 2 and "unknown engine" in err
+    status, _, err = fedgate("verify", f"./{place.name}", "--runtime", "$(touch y); `touch y`")
+    assert status == 2 and "unknown runtime" in err
     assert "touch" not in (phone / "log").read_text() and not (tmp_path / "y").exists()
 
 

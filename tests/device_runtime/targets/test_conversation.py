@@ -201,8 +201,8 @@ def test_the_agent_is_read_by_a_python_that_is_too_old():
 
 
 def test_how_a_command_ended():
-    with pytest.raises(UsageError, match=r"^pi: no such engine$"):
-        parse_result("bench", 2, "", "fedgate: no such engine", "pi")
+    with pytest.raises(UsageError, match=r"^pi: no such runtime$"):
+        parse_result("bench", 2, "", "fedgate: no such runtime", "pi")
     with pytest.raises(FedgateError, match=r"^pi: the command was killed by SIGKILL; it may have run out of memory$"):
         parse_result("bench", -9, "{", "", "pi")
     with pytest.raises(FedgateError, match=r"^pi: the command ended with status 1$"):
@@ -225,7 +225,7 @@ HELLO = {
     "machine": "m",
     "cache": "/c",
     "missing": [],
-    "engines": ["executorch"],
+    "runtimes": ["executorch"],
 }
 
 
@@ -241,7 +241,7 @@ def test_any_answer_is_read_or_refused(data):
 def test_any_facts_are_read_or_refused(changes):
     try:
         facts = parse_facts(HELLO | changes, "there")
-        assert len(facts.python) == 3 and facts.machine.isprintable() and set(facts.engines) <= set(agent.ENGINES)
+        assert len(facts.python) == 3 and facts.machine.isprintable() and set(facts.runtimes) <= set(agent.RUNTIMES)
     except FedgateError as error:
         assert "there" in str(error)
 

@@ -83,7 +83,7 @@ def test_verify_runs_there_without_torch(two_benches, digits, start):
 
 
 def test_what_fails_there_is_one_line_here(two_benches, digits, start):
-    process = start("verify", digits, "--engine", "onnx")
+    process = start("verify", digits, "--runtime", "onnx")
     out, err = process.communicate()
     assert (process.returncode, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("fedgate: emulated cortex-a72: ") and "has no onnx" in err

@@ -95,13 +95,13 @@ def test_a_root_that_cannot_be_made_leaves_nothing_behind(tools, tmp_path, monke
 def test_what_a_count_cannot_do_is_refused_before_anything_is_made():
     with pytest.raises(UsageError, match="unknown CPU 'cortex-a53'; known: cortex-a72, cortex-a76"):
         open_target("emulated:cortex-a53")
-    for engine, threads, given, words in (
-        ("onnx", 1, {}, "--engine litert"),
+    for runtime, threads, given, words in (
+        ("onnx", 1, {}, "--runtime litert"),
         (None, 2, {}, "--threads 1"),
         (None, 1, {"--rounds": 2, "--seconds": 3.0}, "--seconds does not go with"),
     ):
         with pytest.raises(UsageError, match=words):
-            counts.refuse(engine, threads, given)
+            counts.refuse(runtime, threads, given)
     counts.refuse("litert", 1, {"--rounds": 2})
     with pytest.raises(UsageError, match="nothing is deployed"):
         open_target("emulated:cortex-a72").deploy(Path("x.fedgate"))
@@ -114,7 +114,7 @@ def test_cpuinfo_is_that_of_a_board_with_four_cores():
 
 
 def test_inputs_are_those_of_the_signature_in_the_manifests_order(bundle):
-    masked = next(p for p in bundle.manifest.programs if (p.engine, p.role) == ("litert", "masked"))
+    masked = next(p for p in bundle.manifest.programs if (p.runtime, p.role) == ("litert", "masked"))
     images = np.arange(2 * 3 * 8 * 8, dtype=np.float32).reshape(2, 3, 8, 8)
     made = counts.program_inputs(masked, images, 1)
     assert made["args_0"].shape == (2, 1, 8, 8, 3) and made["args_0"][1, 0, 2, 5, 1] == images[1, 1, 2, 5]
@@ -122,8 +122,8 @@ def test_inputs_are_those_of_the_signature_in_the_manifests_order(bundle):
 
 
 def test_outputs_that_are_not_the_references_are_refused(bundle):
-    dense = next(p for p in bundle.manifest.programs if (p.engine, p.role) == ("litert", "dense"))
-    masked = next(p for p in bundle.manifest.programs if (p.engine, p.role) == ("litert", "masked"))
+    dense = next(p for p in bundle.manifest.programs if (p.runtime, p.role) == ("litert", "dense"))
+    masked = next(p for p in bundle.manifest.programs if (p.runtime, p.role) == ("litert", "masked"))
     reference = bundle.reference()
     indices = np.array([1, 0])
     logits = reference.logits("dense", None)[indices]

@@ -48,7 +48,7 @@ def test_finetune_and_verify_there(fedgate, device, need_kernel, tmp_path):
     assert not [name for name in device.copies() if name.startswith("out-")]
     status, out, err = fedgate("verify", bundle, "--personal", "mine/personal.safetensors")
     assert (status, err) == (0, "") and out.count(" ok ") == 2
-    status, out, err = fedgate("verify", bundle, "--engine", "litert")  # with the kernel that was built here
+    status, out, err = fedgate("verify", bundle, "--runtime", "litert")  # with the kernel that was built here
     assert (status, err) == (0, "") and "litert-skip.tflite" in out and "mismatch" not in out and "skipped" not in out
     assert not list(tmp_path.rglob("x")) and not list(device.home.rglob("x"))
     status, _, err = fedgate("finetune", bundle, "--data", f"./{NAME}", "--out", "mine")

@@ -52,7 +52,7 @@ def pi(tmp_path, monkeypatch):
 def test_an_arm_device_runs_skip_programs_by_the_kernel_that_is_cross_compiled_here(pi, digits):
     with pi() as target:
         there = target.deploy(digits)
-        assert (there["machine"], there["engines"], there["without_skip"]) == ("aarch64", ["litert"], None)
+        assert (there["machine"], there["runtimes"], there["without_skip"]) == ("aarch64", ["litert"], None)
         copies = {path.name: path.read_bytes() for path in Path(there["kernels"]).iterdir()}
         assert copies == {path.name: path.read_bytes() for path in cache_folder("aarch64-linux-gnu").glob("*.so")}
         assert "libfedgate_litert.so" in copies

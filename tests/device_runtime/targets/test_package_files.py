@@ -28,7 +28,7 @@ def python(tmp_path):
 
 
 def test_the_copy_verifies_a_bundle(python, bundle, tmp_path):
-    done = python("-m", "fedgate", "verify", bundle.path, "--engine", "litert")
+    done = python("-m", "fedgate", "verify", bundle.path, "--runtime", "litert")
     assert done.returncode == 0 and done.stdout.count(" ok ") == 4, done.stderr
     code = "import sys, fedgate.cli, fedgate.device_runtime.verify as v; print(v.__file__, 'torch' in sys.modules)"
     assert python("-c", code).stdout.split() == [f"{tmp_path}/fedgate/device_runtime/verify.py", "False"]

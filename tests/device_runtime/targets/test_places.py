@@ -69,7 +69,7 @@ def test_options_travel_as_they_were_given(tmp_path):
 
     @click.command()
     @click.argument("bundle")
-    @click.option("--engine")
+    @click.option("--runtime")
     @click.option("-t", "--threads", type=int, default=1)
     @click.option("--seconds", type=float, default=10.0)
     @click.option("--fast/--slow", default=True)
@@ -86,7 +86,7 @@ def test_options_travel_as_they_were_given(tmp_path):
 
     path = tmp_path / "a; b"
     path.touch()
-    arguments = ["b.fedgate", "--engine=-x y", "-t", "2", "--slow", "--quiet", "--layer=a", "--layer=b"]
+    arguments = ["b.fedgate", "--runtime=-x y", "-t", "2", "--slow", "--quiet", "--layer=a", "--layer=b"]
     arguments += ["--personal", str(path), "--data", "device:/home/pi/a b", "--out", "o", "--target=ssh:pi", "--json"]
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 0, result.output
@@ -94,7 +94,7 @@ def test_options_travel_as_they_were_given(tmp_path):
     assert (request.command, request.bundle, request.out) == ("command", Path("b.fedgate"), Path("o"))
     assert request.inputs() == [path] and request.options["seconds"] == 10.0
     assert request.words({path: "/c/file"}) == [
-        *("--engine=-x y", "--threads=2", "--slow", "--quiet", "--layer=a", "--layer=b"),
+        *("--runtime=-x y", "--threads=2", "--slow", "--quiet", "--layer=a", "--layer=b"),
         *("--personal=/c/file", "--data=/home/pi/a b"),
     ]
     CliRunner().invoke(command, ["b.fedgate"])

@@ -14,7 +14,7 @@ import pytest
 
 
 def test_verify_and_bench_and_deploy(fedgate, device, bundle):
-    status, out, err = fedgate("verify", bundle.path, "--engine=litert")
+    status, out, err = fedgate("verify", bundle.path, "--runtime=litert")
     assert (status, err) == (0, "") and out.count(" ok ") == 4
     status, out, err = fedgate("bench", bundle.path, "--rounds", 20, "--density", 0.25, "--json")
     assert (status, err) == (0, "")
@@ -28,7 +28,7 @@ def test_verify_and_bench_and_deploy(fedgate, device, bundle):
     status, out, err = fedgate("deploy", bundle.path, "--json")
     assert (status, err) == (0, "")
     there = json.loads(out)
-    assert there["sent_bytes"] == 0 and there["engines"] == ["litert"]
+    assert there["sent_bytes"] == 0 and there["runtimes"] == ["litert"]
     assert Path(there["bundle"]).parent == device.cache and device.parts() == []
     assert len(device.copies()) == 2  # the code and the bundle, each once
     by_hand = fedgate("deploy", bundle.path)[1].rpartition("by hand there: ")[2]
@@ -40,13 +40,13 @@ def test_verify_and_bench_and_deploy(fedgate, device, bundle):
 def test_errors_there_are_one_line_here_with_their_exit_status(fedgate, bundle, changed):
     for arguments, status, text in (
         (["bench", bundle.path, "--threads", 0], 2, "threads and rounds must be at least 1"),
-        (["verify", bundle.path, "--engine", "executorch"], 1, "pip install 'fedgate[executorch]'"),
+        (["verify", bundle.path, "--runtime", "executorch"], 1, "pip install 'fedgate[executorch]'"),
     ):
         got, out, err = fedgate(*arguments)
         assert (got, out) == (status, "") and err.startswith("fedgate: device: ") and text in err
         assert err.count("\n") == 1
     swapped = changed(files={"litert-dense.tflite": bundle.file("litert-masked.tflite")})
-    status, out, err = fedgate("verify", swapped.path, "--engine", "litert")
+    status, out, err = fedgate("verify", swapped.path, "--runtime", "litert")
     assert status == 1 and "mismatch" in out and err.count("\n") == 1 and "litert-dense.tflite" in err
 
 
@@ -66,7 +66,7 @@ def test_a_device_that_cannot_be_used_is_told_in_one_line(fedgate, bundle, targe
     assert (status, out) == (1, "") and text in err and err.count("\n") == 1
 
 
-def test_a_python_without_an_engine_gets_the_pip_command(fedgate, device, bundle):
+def test_a_python_without_an_runtime_gets_the_pip_command(fedgate, device, bundle):
     status, out, err = fedgate("deploy", bundle.path, "--python", device.bare_python)
     assert (status, out) == (1, "") and err.count("\n") == 1
     assert "pip install click numpy rich safetensors Pillow ai-edge-litert" in err
@@ -75,10 +75,10 @@ def test_a_python_without_an_engine_gets_the_pip_command(fedgate, device, bundle
 def test_hostile_names(fedgate, device, bundle, tmp_path):
     name = "-o $(touch x) `touch x` 'a\" ;touch x\n\\.fedgate"
     shutil.copytree(bundle.path, tmp_path / name)
-    status, _, err = fedgate("verify", f"./{name}", "--engine", "litert")
+    status, _, err = fedgate("verify", f"./{name}", "--runtime", "litert")
     assert (status, err) == (0, "")
-    status, _, err = fedgate("bench", bundle.path, "--engine", "'; touch x #")
-    assert status == 2 and "unknown engine" in err
+    status, _, err = fedgate("bench", bundle.path, "--runtime", "'; touch x #")
+    assert status == 2 and "unknown runtime" in err
     status, _, err = fedgate("verify", bundle.path, "--python", "$(touch x)'; touch x; '")
     assert status == 1 and err.count("\n") == 1
     assert not list(tmp_path.glob("x")) and not list(device.home.rglob("x"))
@@ -89,7 +89,7 @@ def test_a_login_script_that_prints_is_no_answer(fedgate, device, bundle):
     before = script.read_text() if script.exists() else ""
     try:
         script.write_text('echo "Welcome {\\"hello\\": 1}"\necho\n' + before)
-        assert fedgate("verify", bundle.path, "--engine", "litert")[0] == 0
+        assert fedgate("verify", bundle.path, "--runtime", "litert")[0] == 0
     finally:
         script.write_text(before)
 
@@ -126,7 +126,7 @@ def wait_for(condition, seconds=120):
 
 @pytest.mark.parametrize("dies", ["device", "client"])
 def test_a_connection_that_is_cut_in_the_middle_of_a_copy(fedgate, device, large, slow, dies):
-    started = slow("verify", large.path, "--engine", "litert")
+    started = slow("verify", large.path, "--runtime", "litert")
 
     def arrived():
         return [p for p in device.cache.glob("part-bundle-*/*") if "tmp" not in p.name and p.stat().st_size == 4 << 20]
@@ -149,7 +149,7 @@ def test_a_connection_that_is_cut_in_the_middle_of_a_copy(fedgate, device, large
     there = json.loads(out)
     assert (6 - whole) * (4 << 20) <= there["sent_bytes"] < (6 - whole + 1) * (4 << 20)
     assert set(device.copies()) - set(before) == {Path(there["bundle"]).name} and device.parts() == []
-    status, out, _ = fedgate("verify", large.path, "--engine", "litert")
+    status, out, _ = fedgate("verify", large.path, "--runtime", "litert")
     assert status == 0 and out.count(" ok ") == 4
 
 
@@ -164,6 +164,6 @@ def test_a_full_disk(fedgate, device, bundle, large):
         assert (status, out) == (1, "") and err.count("\n") == 1
         assert "no space left" in err and "needed" in err and "free" in err
         assert [name.split("-")[0] for name in device.copies()] == ["code"] and device.parts() == []
-        assert fedgate("verify", bundle.path, "--engine", "litert")[0] == 0  # what fits still runs
+        assert fedgate("verify", bundle.path, "--runtime", "litert")[0] == 0  # what fits still runs
     finally:
         subprocess.run(["umount", "--lazy", cache], check=True)

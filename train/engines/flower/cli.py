@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from fedgate.device_runtime import text
+from fedgate.device_runtime.runtime_option import runtime_option
 
 from .service import unit_option
 
@@ -84,7 +85,7 @@ def checked_superlink(address, ca, insecure, patience, timeout):
     help="The run's data, where they lie elsewhere on this machine. With --bundle: images by label, this client's own.",
 )
 @click.option("--bundle", type=click.Path(), metavar="FILE", help="Train the tail of this bundle, without torch.")
-@click.option("--engine", metavar="NAME", help="With --bundle: litert or executorch.  [the first that is installed]")
+@runtime_option("With --bundle: litert or executorch.  [the first that is installed]")
 @click.option("--work", type=click.Path(), metavar="DIR", help="What the client keeps.  [fedgate-client-N]")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
 @click.option(
@@ -96,12 +97,12 @@ def checked_superlink(address, ca, insecure, patience, timeout):
 )
 @click.option("--own-code", is_flag=True, help="Execute a network's file here, where the run's --model is one.")
 @unit_option("fedgate: a client of federated training")
-def client(superlink, client, ca, key, insecure, data, bundle, engine, work, device, threads, own_code):
+def client(superlink, client, ca, key, insecure, data, bundle, runtime, work, device, threads, own_code):
     """Train as client N of runs that are started at a SuperLink, until stopped.
 
     It holds the part of the run's data that the simulation's client N holds, and keeps between rounds what a client
     keeps. It executes no code that comes from the server. With --bundle, of the run that the server's is --base of, it
-    trains the tail on an engine and needs no torch.
+    trains the tail on a runtime and needs no torch.
 
     \b
     Example:
@@ -116,14 +117,14 @@ def client(superlink, client, ca, key, insecure, data, bundle, engine, work, dev
     if insecure == bool(key):
         raise UsageError("a node needs its --key, except with --insecure")
     show_log()
-    if bool(engine) > bool(bundle) or bool(bundle) > bool(data):
-        raise UsageError("--bundle FILE needs --data DIR, and --engine goes with it")
+    if bool(runtime) > bool(bundle) or bool(bundle) > bool(data):
+        raise UsageError("--bundle FILE needs --data DIR, and --runtime goes with it")
     from .fleet import Fleet
     from .keys import private_key
 
     work = Path(work or f"fedgate-client-{client}")
     if bundle:
-        worker = tail_worker(client, work, bundle, data, engine, threads)
+        worker = tail_worker(client, work, bundle, data, runtime, threads)
     else:
         worker = torch_worker(client, work, data, device, own_code, threads)
     fleet = Fleet(superlink, certificate, private_key(key) if key else None, work / "place.json")
@@ -133,15 +134,15 @@ def client(superlink, client, ca, key, insecure, data, bundle, engine, work, dev
         fleet.close()
 
 
-def tail_worker(client, work, bundle, data, engine, threads):
+def tail_worker(client, work, bundle, data, runtime, threads):
     """What trains on a device: the tail of a bundle."""
     from .tail_learner import TailLearner
     from .worker import Worker
 
     def learner(document, number, trunk):
-        return TailLearner(document, bundle, data, work / "features", engine, threads)
+        return TailLearner(document, bundle, data, work / "features", runtime, threads)
 
-    return Worker(client, work, engine or "tail", learner, has_trunk=True)
+    return Worker(client, work, runtime or "tail", learner, has_trunk=True)
 
 
 def torch_worker(client, work, data, device, own_code, threads):

@@ -115,14 +115,14 @@ class FlowerEngine(LoopEngine):
         try:
             if not isinstance(said, tuple):
                 raise FedgateError(said)
-            client, engine = messages.read_hello(said[0])
+            client, trainer = messages.read_hello(said[0])
         except FedgateError as error:
             log.warning("node %s does not say which client it is: %s", name or node[0], error)
             return None
         if name and name != f"client-{client}":  # without keys nodes have no names
             log.warning("node %s says that it is client %d, which is client-%d alone: not taken", name, client, client)
             return None
-        log.warning("client %d is there (%s%s)", client, engine, f", {name}" if name else "")
+        log.warning("client %d is there (%s%s)", client, trainer, f", {name}" if name else "")
         return client
 
     def close(self, at_once=False):

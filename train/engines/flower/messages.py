@@ -1,6 +1,6 @@
 """What server and node say to each other, apart from how it travels: a JSON text and named blobs, checked when read.
 
-    task    {"task": "hello"}                            answered by {"client": int, "engine": text}
+    task    {"task": "hello"}                            answered by {"client": int, "trainer": text}
             {"task": "train", "client": int, "run": what config.json holds, "plan": a `LocalPlan`, "base_round": int,
              "base_hash": text, "held": round or null, "trunk": SHA-256 or null}; blobs "download", "trunk" if asked
     answer  {"client": int, "loss", "accuracy", "cpu_seconds", "seconds": numbers}; blob "update"
@@ -52,14 +52,14 @@ def hello():
     return canonical_json({"task": "hello"})
 
 
-def hello_answer(client, engine):
-    return canonical_json({"client": client, "engine": engine})
+def hello_answer(client, trainer):
+    return canonical_json({"client": client, "trainer": trainer})
 
 
 def read_hello(text):
-    """Who a node says it is: (client, engine)."""
+    """Who a node says it is: (client, trainer)."""
     fields = Fields(parse_json(text, "the node's answer"), "the node's answer")
-    return fields.whole("client", 0, MOST), fields.text("engine")
+    return fields.whole("client", 0, MOST), fields.text("trainer")
 
 
 def write_task(task: Task):

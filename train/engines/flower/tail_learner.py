@@ -1,4 +1,4 @@
-"""A client's training without torch: the tail of a bundle, on an engine, over a folder of images by label."""
+"""A client's training without torch: the tail of a bundle, on a runtime, over a folder of images by label."""
 
 import time
 
@@ -12,12 +12,12 @@ from .worker import Trained, log
 class TailLearner:
     """See `worker`. The trunk runs over the images once; its features are kept in `work`."""
 
-    def __init__(self, document, bundle, data, work, engine=None, threads=1):
+    def __init__(self, document, bundle, data, work, runtime=None, threads=1):
         config = document.get("config")
         trains = config.get("trainable") if isinstance(config, dict) else None
         if trains in (None, "all"):
             raise FedgateError("this node trains the tail of a bundle: start the run with --trainable and --base")
-        self.client = TailClient(load_bundle(bundle), data, work, engine, threads=threads)
+        self.client = TailClient(load_bundle(bundle), data, work, runtime, threads=threads)
         for note in self.client.examples.left_out:
             log.warning("%s", note)
         unread = self.client.prepare(skip_unreadable=True)

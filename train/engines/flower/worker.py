@@ -38,13 +38,13 @@ class Trained:
 
 
 class Worker:
-    def __init__(self, client, work, engine, make_learner, has_trunk=False):
-        """client: its number. work: the folder for what it keeps. engine: a name of what trains, for the server's log.
+    def __init__(self, client, work, trainer, make_learner, has_trunk=False):
+        """client: its number. work: the folder for what it keeps. trainer: a name of what trains, for the server's log.
 
         make_learner: (document of config.json, client, frozen weights or None) -> learner. has_trunk: it needs no
         frozen weights from the server.
         """
-        self.client, self.work, self.engine, self.make_learner = client, Path(work), engine, make_learner
+        self.client, self.work, self.trainer, self.make_learner = client, Path(work), trainer, make_learner
         self.has_trunk = has_trunk
         self.run = self.learner = None
         self.work.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ class Worker:
         try:
             task = read_task(text)
             if task is None:
-                return hello_answer(self.client, self.engine), {}
+                return hello_answer(self.client, self.trainer), {}
             answer = self.train(task, blobs)
         except FedgateError as error:
             answer = Answer(error=str(error))

@@ -5,7 +5,7 @@ private const val LEAST_ROUNDS = 12
 
 /** rounds: how many instead of for how long. level and density: at most one of them. */
 class BenchOptions(
-    val engine: String? = null,
+    val runtime: String? = null,
     val role: String? = null,
     val threads: Int = 1,
     val level: Int? = null,
@@ -33,10 +33,10 @@ fun bench(
         throw UsageException("threads and rounds must be at least 1, and seconds more than 0")
     }
     val level = chooseLevel(bundle.manifest, options.level, options.density)
-    val wanted = withBaselines(bundle, matching(bundle, options.engine, options.role, level))
-    val programs = wanted.filter { Engine.whyNot(it) == null }
+    val wanted = withBaselines(bundle, matching(bundle, options.runtime, options.role, level))
+    val programs = wanted.filter { Runtimes.whyNot(it) == null }
     if (programs.isEmpty()) {
-        val reasons = wanted.mapNotNull { Engine.whyNot(it) }.distinct()
+        val reasons = wanted.mapNotNull { Runtimes.whyNot(it) }.distinct()
         throw FedgateException("no program of this bundle can run here: ${reasons.joinToString("; ")}")
     }
     val reference = bundle.reference()
@@ -52,7 +52,7 @@ fun bench(
         }
         val rows = addRatios(programs, times, models.mapIndexed { i, model -> model.row(options.threads, times[i]) })
         val skipped = wanted.mapNotNull { program ->
-            Engine.whyNot(program)?.let { mapOf("program" to program.file, "reason" to it) }
+            Runtimes.whyNot(program)?.let { mapOf("program" to program.file, "reason" to it) }
         }
         val states = thermal.joinToString(", then ") { thermalName(it)!! }
         val facts = if (thermal.isEmpty()) emptyMap() else mapOf("thermal" to "thermal status $states")
@@ -68,8 +68,8 @@ fun bench(
 }
 
 private fun withBaselines(bundle: Bundle, programs: List<Program>): List<Program> {
-    val engines = programs.map { it.engine }.toSet()
-    val dense = bundle.manifest.programs.filter { it.role == "dense" && it.engine in engines }
+    val runtimes = programs.map { it.runtime }.toSet()
+    val dense = bundle.manifest.programs.filter { it.role == "dense" && it.runtime in runtimes }
     return dense.filter { it !in programs } + programs
 }
 
@@ -116,7 +116,7 @@ private class Measured(
         val manifest = bundle.manifest
         val all = times.flatMap { it.asList() }.toDoubleArray()
         return mapOf(
-            "runtime" to program.engine,
+            "runtime" to program.runtime,
             "model" to manifest.model,
             "gate" to manifest.gate,
             "input" to manifest.shape.last(),

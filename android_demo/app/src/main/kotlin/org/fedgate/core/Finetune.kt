@@ -108,7 +108,7 @@ private fun write(
     File(out, WORK).deleteRecursively()
     return mapOf(
         "bundle" to "${bundle.path}",
-        "engine" to "executorch",
+        "runtime" to "executorch",
         "trunk" to programs.trunk.program.file,
         "trainable" to info.trainable,
         "density" to bundle.manifest.densities[plan.level],

@@ -4,10 +4,10 @@ import java.io.File
 
 /** The app's own folder on shared storage as adb names it, whatever Android calls it inside. */
 private const val SEEN = "/sdcard/Android/data/org.fedgate.demo/files"
-private val BENCH = setOf("engine", "role", "level", "density", "threads", "seconds", "rounds")
-private val VERIFY = setOf("engine")
+private val BENCH = setOf("runtime", "role", "level", "density", "threads", "seconds", "rounds")
+private val VERIFY = setOf("runtime")
 private val FINETUNE = setOf(
-    "data", "engine", "epochs", "lr", "lr-decay", "batch-size", "momentum", "weight-decay", "clip-norm", "validation",
+    "data", "runtime", "epochs", "lr", "lr-decay", "batch-size", "momentum", "weight-decay", "clip-norm", "validation",
     "patience", "level", "density", "seed", "client", "codec", "upload-share", "skip-unreadable", "threads",
 )
 
@@ -48,7 +48,7 @@ private fun result(
     val bundle = loadBundle(path)
     val found = when (command) {
         "bench" -> bench(bundle, options.bench(), device, {}, cancelled)
-        "verify" -> mapOf("bundle" to "$path", "programs" to verify(bundle, options.text("engine")))
+        "verify" -> mapOf("bundle" to "$path", "programs" to verify(bundle, options.text("runtime")))
         else -> {
             val data = loadExamples(File(files, name(options.fields, "data")), bundle.manifest, device)
             finetune(bundle, data, out, options.plan(bundle.manifest), object : TuneWatcher {}, cancelled)
@@ -79,9 +79,9 @@ private class Options(value: Any?, command: String) {
         if ((fields.all["codec"] ?: "fp32") != "fp32") {
             throw UsageException("the app writes updates with --codec fp32 alone")
         }
-        val engine = fields.all["engine"] ?: "executorch"
-        if (command == "finetune" && engine != "executorch") {
-            throw UsageException("the app trains with --engine executorch alone")
+        val runtime = fields.all["runtime"] ?: "executorch"
+        if (command == "finetune" && runtime != "executorch") {
+            throw UsageException("the app trains with --runtime executorch alone")
         }
     }
 
@@ -93,7 +93,7 @@ private class Options(value: Any?, command: String) {
         if (key in fields.all) fields.number(key, -Double.MAX_VALUE, Double.MAX_VALUE) else null
 
     fun bench() = BenchOptions(
-        engine = text("engine"),
+        runtime = text("runtime"),
         role = text("role"),
         threads = int("threads") ?: 1,
         level = int("level"),

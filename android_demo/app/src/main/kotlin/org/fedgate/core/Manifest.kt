@@ -3,7 +3,7 @@ package org.fedgate.core
 private const val FORMAT = "fedgate-bundle"
 private const val VERSION = 2L
 private const val LARGEST = 1L shl 40
-private val ENGINES = listOf("executorch", "litert", "onnx")
+private val RUNTIMES = listOf("executorch", "litert", "onnx")
 private val ROLES = listOf("dense", "masked", "skip", "static", "trunk", "tail", "train", "train-module")
 private val PRECISIONS = listOf("fp32", "int8")
 private val REQUIRED_FILES = listOf("reference.safetensors", "salience.safetensors")
@@ -17,7 +17,7 @@ const val TAIL_FILE = "tail.safetensors"
  */
 class Program(
     val file: String,
-    val engine: String,
+    val runtime: String,
     val role: String,
     val precision: String,
     val tolerance: Double,
@@ -132,14 +132,14 @@ private fun check(manifest: Manifest) {
         checkPorts(program, manifest)
         checkKernel(program, manifest)
         val weights = program.weights
-        if (weights != null && (program.engine != "executorch" || weights !in manifest.files)) {
+        if (weights != null && (program.runtime != "executorch" || weights !in manifest.files)) {
             throw FedgateException("manifest.json: ${program.file} is for executorch and needs the file $weights")
         }
     }
     val names = manifest.programs.map { it.file } + manifest.files.keys
-    val kinds = manifest.programs.map { listOf(it.engine, it.role, it.precision, it.level, it.needsKernel) }
+    val kinds = manifest.programs.map { listOf(it.runtime, it.role, it.precision, it.level, it.needsKernel) }
     if (names.toSet().size != names.size || kinds.toSet().size != kinds.size) {
-        val twice = "a file, or an engine's program of one role, precision and level, twice"
+        val twice = "a file, or a runtime's program of one role, precision and level, twice"
         throw FedgateException("manifest.json lists $twice")
     }
     if ((manifest.tail == null) != (TAIL_FILE !in manifest.files)) {
@@ -166,7 +166,7 @@ private fun parseProgram(fields: Fields, levels: Int): Program {
     if (!layers.all { it is String }) fields.refuse("kernel_layers", "names of layers")
     return Program(
         file = plainName(fields.get("file")),
-        engine = fields.choice("engine", ENGINES),
+        runtime = fields.choice("runtime", RUNTIMES),
         role = role,
         precision = fields.choice("precision", PRECISIONS),
         tolerance = fields.number("tolerance", 0.0, 1.0),

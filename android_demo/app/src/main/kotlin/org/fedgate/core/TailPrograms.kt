@@ -25,9 +25,9 @@ class TailPrograms(private val bundle: Bundle, threads: Int) : Closeable {
     }
 
     private fun usable(role: String): List<Program> {
-        val found = bundle.manifest.programs.filter { it.engine == "executorch" && it.role == role }
+        val found = bundle.manifest.programs.filter { it.runtime == "executorch" && it.role == role }
         if (found.isEmpty()) throw UsageException("${bundle.path} has no $role program for executorch")
-        return found.filter { Engine.whyNot(it) == null }
+        return found.filter { Runtimes.whyNot(it) == null }
     }
 
     private fun only(role: String): Program =

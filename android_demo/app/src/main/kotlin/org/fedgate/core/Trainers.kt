@@ -56,7 +56,7 @@ class ModuleTrainer(bundle: Bundle, program: Program) : Trainer(program) {
     private var held: Map<String, Tensor> // what the module's parameters are now
 
     init {
-        Engine.whyNot(program)?.let { throw FedgateException("cannot run ${program.file}: it $it") }
+        Runtimes.whyNot(program)?.let { throw FedgateException("cannot run ${program.file}: it $it") }
         checkProgram(bundle.file(program.file))
         module = runtimeErrors("executorch refuses to load ${program.file}") {
             TrainingModule.load(bundle.file(program.file).path, bundle.file(program.weights!!).path)

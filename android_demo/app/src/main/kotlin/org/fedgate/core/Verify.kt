@@ -7,34 +7,34 @@ private const val MOST_CLOSE_CALLS = 0.001
  * Runs the programs for inference on the bundle's reference inputs and compares logits and masks, as
  * device_runtime/verify.py does; one row a program, with its fields.
  *
- * Throws [FedgateException] when no program can run here, [UsageException] for an unknown engine.
+ * Throws [FedgateException] when no program can run here, [UsageException] for an unknown runtime.
  */
-fun verify(bundle: Bundle, engine: String? = null): List<Map<String, Any?>> {
-    val programs = matching(bundle, engine, null, null)
-    val reasons = programs.mapNotNull { Engine.whyNot(it) }
+fun verify(bundle: Bundle, runtime: String? = null): List<Map<String, Any?>> {
+    val programs = matching(bundle, runtime, null, null)
+    val reasons = programs.mapNotNull { Runtimes.whyNot(it) }
     if (reasons.size == programs.size) {
         throw FedgateException("nothing to verify: no program can run here: ${reasons.distinct().joinToString("; ")}")
     }
     val reference = bundle.reference()
     val rows = programs.map { program ->
-        val reason = Engine.whyNot(program)
+        val reason = Runtimes.whyNot(program)
         if (reason != null) row(program, "skipped", Comparison(), reason) else verifyProgram(bundle, program, reference)
     }
-    val others = if (engine == null) bundle.manifest.programs.filter { it.role !in INFERENCE_ROLES } else emptyList()
+    val others = if (runtime == null) bundle.manifest.programs.filter { it.role !in INFERENCE_ROLES } else emptyList()
     return rows + others.map { row(it, "skipped", Comparison(), "trains, and has no reference outputs") }
 }
 
-/** The programs for inference of this engine and role (null: all); static ones of one level if it is given. */
-fun matching(bundle: Bundle, engine: String?, role: String?, level: Int?): List<Program> {
-    if (engine != null) choose("engine", engine, listOf("executorch", "litert", "onnx"))
+/** The programs for inference of this runtime and role (null: all); static ones of one level if it is given. */
+fun matching(bundle: Bundle, runtime: String?, role: String?, level: Int?): List<Program> {
+    if (runtime != null) choose("runtime", runtime, listOf("executorch", "litert", "onnx"))
     if (role != null) choose("role", role, INFERENCE_ROLES)
     val found = bundle.manifest.programs.filter { program ->
-        program.role in INFERENCE_ROLES && (engine == null || engine == program.engine) &&
+        program.role in INFERENCE_ROLES && (runtime == null || runtime == program.runtime) &&
             (role == null || role == program.role) && (level == null || program.level == null || program.level == level)
     }
     if (found.isEmpty()) {
-        val has = bundle.manifest.programs.map { "${it.engine} ${it.role}" }.toSortedSet().joinToString(", ")
-        val wanted = listOfNotNull(engine, role).joinToString(" ").ifEmpty { "inference" }
+        val has = bundle.manifest.programs.map { "${it.runtime} ${it.role}" }.toSortedSet().joinToString(", ")
+        val wanted = listOfNotNull(runtime, role).joinToString(" ").ifEmpty { "inference" }
         throw UsageException("${bundle.path} has no $wanted program; it has: ${has.ifEmpty { "none" }}")
     }
     return found
@@ -50,7 +50,7 @@ private class Comparison {
 
 private fun row(program: Program, status: String, seen: Comparison, reason: String?): Map<String, Any?> = mapOf(
     "file" to program.file,
-    "engine" to program.engine,
+    "runtime" to program.runtime,
     "role" to program.role,
     "level" to program.level,
     "status" to status,

@@ -17,7 +17,7 @@ import org.fedgate.app.Task
 import org.fedgate.app.Work
 import org.fedgate.app.lacksAtomics
 import org.fedgate.core.Bundle
-import org.fedgate.core.Engine
+import org.fedgate.core.Runtimes
 import org.fedgate.core.FedgateException
 
 /** A checked bundle, and by file why a program cannot run here, null where it can. */
@@ -70,7 +70,7 @@ class FedgateApp : Application() {
         opening.start {
             refuseOldCores()
             val bundle = library.open(place)
-            Opened(bundle, bundle.manifest.programs.associate { it.file to Engine.whyNot(it) })
+            Opened(bundle, bundle.manifest.programs.associate { it.file to Runtimes.whyNot(it) })
         }
     }
 

@@ -153,6 +153,6 @@ class MainActivity : Screen(R.layout.main) {
 
     private fun about(program: Program, reason: String?): String {
         val size = getString(R.string.bytes, thousands(program.bytes.toDouble()))
-        return listOf(program.engine, program.role, size, reason ?: getString(R.string.runs)).joinToString("\n")
+        return listOf(program.runtime, program.role, size, reason ?: getString(R.string.runs)).joinToString("\n")
     }
 }

@@ -12,7 +12,7 @@ import org.pytorch.executorch.Tensor as RuntimeTensor
 private const val HEAD = 40 // bytes: flatbuffer offset, identifier, extended header
 
 /** The ExecuTorch library of this process, and the kernel's operators in it. */
-object Engine {
+object Runtimes {
     /** Loads the library that registers the kernel's operators; throws where there is none. Set it before first use. */
     @Volatile
     var kernelLoader: () -> Unit = { System.loadLibrary("fedgate_ops") }
@@ -30,7 +30,7 @@ object Engine {
 
     /** Why this program cannot run in this process, or null if it can. */
     fun whyNot(program: Program): String? = when {
-        program.engine != "executorch" -> "needs ${program.engine}; an Android app runs executorch programs alone"
+        program.runtime != "executorch" -> "needs ${program.runtime}; an Android app runs executorch programs alone"
         program.needsKernel -> withoutKernel
         else -> null
     }
@@ -43,7 +43,7 @@ class LoadedProgram(bundle: Bundle, val program: Program, threads: Int = 1) : Cl
     private var results = emptyArray<EValue>()
 
     init {
-        Engine.whyNot(program)?.let { throw FedgateException("cannot run ${program.file}: it $it") }
+        Runtimes.whyNot(program)?.let { throw FedgateException("cannot run ${program.file}: it $it") }
         checkProgram(bundle.file(program.file))
         module = runtimeErrors("executorch refuses to load ${program.file}") {
             // read, not mapped: a program that writes where its constants lie would end the app at a read-only page
