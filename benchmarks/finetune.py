@@ -24,7 +24,7 @@ from fedgate.device_runtime.tuning.examples import write_samples
 from fedgate.device_runtime.tuning.finetune import finetune
 from fedgate.device_runtime.tuning.model import model_role, open_tail, tuned_trunks
 from fedgate.device_runtime.tuning.personal import load_personal
-from fedgate.device_runtime.tuning.plan import TailPlan
+from fedgate.device_runtime.tuning.plan import TunePlan
 from fedgate.export.pipeline import export_run
 from fedgate.train.commands import run_training
 from fedgate.train.data.augment import normalise
@@ -66,7 +66,7 @@ def client_rows(bundle, run, part, data, classes, each, epochs, lr, engine, work
     test = of_classes(data.test_labels.numpy(), classes, 250)
     samples, out = work / "samples.safetensors", work / f"{part}-{'-'.join(map(str, classes))}"
     write_samples(samples, data.train_images.numpy()[own], data.train_labels.numpy()[own], data.labels)
-    plan = TailPlan(bundle.manifest.default_level, epochs=epochs, batch_size=BATCH, lr=lr)
+    plan = TunePlan(bundle.manifest.default_level, epochs=epochs, batch_size=BATCH, lr=lr)
     done = finetune(bundle, samples, out, plan, engine)
     personal = load_personal(out / "personal.safetensors", bundle)
     best = tuned_trunks(bundle, engine)[0]

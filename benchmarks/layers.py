@@ -23,7 +23,7 @@ from torch import nn
 
 from fedgate.device_runtime.bench.stats import paired_ratio
 from fedgate.device_runtime.engines import import_runtime
-from fedgate.device_runtime.formats.macs import kept
+from fedgate.device_runtime.formats.macs import open_count
 from fedgate.device_runtime.kernels.build import ensure, find
 from fedgate.device_runtime.kernels.library import KernelLibrary
 from fedgate.export.lowering import quiet
@@ -87,10 +87,10 @@ def kernel_calls(context, c_in, c_out, side, kernel, stride, rng):
         gate = {
             "gate_weight": rng.standard_normal((c_in, c_out)).astype(np.float32) / c_in,
             "gate_bias": np.full(c_out, 3, np.float32),
-            "kept": np.array([kept(density, c_out)], np.int32),
+            "kept": np.array([open_count(density, c_out)], np.int32),
         }
         in_open = np.zeros((1, c_in), np.uint8)
-        in_open[0, rng.permutation(c_in)[: kept(density, c_in)]] = 1
+        in_open[0, rng.permutation(c_in)[: open_count(density, c_in)]] = 1
         for name, mask in (("output", None), ("both", in_open)):
             run, _, _ = context.prepare(x, weight, ones, zeros, stride=stride, relu=True, in_open=mask, **gate)
             calls[f"{name} {density:g}"] = run

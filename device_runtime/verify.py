@@ -14,7 +14,7 @@ from .engines.guard import failures
 from .engines.select import matching
 from .errors import FedgateError
 from .formats.bundle import Bundle
-from .formats.macs import Layer, gated, kept, mask_slices
+from .formats.macs import Layer, gated, mask_slices, open_count
 from .formats.manifest import Program
 from .formats.ports import INFERENCE_ROLES
 from .formats.records import Reference
@@ -142,7 +142,7 @@ def compare_masks(
         wrong = np.flatnonzero(mine != right)
         if len(wrong) == 0:
             continue
-        k = kept(density, layer.out_channels) if layer.masked else layer.out_channels
+        k = open_count(density, layer.out_channels) if layer.masked else layer.out_channels
         if np.count_nonzero(mine) > k:
             return 0, f"'{layer.name}' has {np.count_nonzero(mine)} channels open, and may have {k}"
         ranked = np.sort(g.astype(np.float64))[::-1]

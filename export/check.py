@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.formats.macs import gated, kept, mask_slices
+from fedgate.device_runtime.formats.macs import gated, mask_slices, open_count
 from fedgate.device_runtime.verify import MOST_CLOSE_CALLS, compare_masks, relative_error
 
 from .reference import EagerReference
@@ -102,7 +102,7 @@ def count_close_calls(program, masks, gates, layers, density, where):
         mine, g = masks[columns[layer.name]], gates[columns[layer.name]]
         order = np.lexsort((np.arange(g.size), -g))
         rank = np.argsort(order)
-        chosen = (rank < kept(density, g.size)) & (g > 0) if layer.masked else np.ones(g.size)
+        chosen = (rank < open_count(density, g.size)) & (g > 0) if layer.masked else np.ones(g.size)
         right = chosen.astype(np.uint8)
         count, fault = compare_masks(mine, right, g, [layer], density)
         if fault:

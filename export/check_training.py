@@ -193,7 +193,7 @@ def eager_step(part, state, examples, batch, rows, masks, seed=0):
         gate.forced = None if gate.kind == "scale" else torch.from_numpy(opened[:, end - gate.out_channels : end])
     numbers = {name: float(batch[name][0]) for name in HYPERPARAMETERS}
     plan = LocalPlan(
-        network.densities, 1, len(x), seed=0, level=level, adaptive_gradient=part.held, sliced=False, **numbers
+        network.densities, 1, len(x), seed=0, level=level, adaptive_gradient=part.adaptive, sliced=False, **numbers
     )
     names, random = list(trained_parameters(network)), np.random.default_rng(seed)
     moved = {n: ROUNDING * random.standard_normal(state[n].shape) * state[n] if seed else 0 for n in names}

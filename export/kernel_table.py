@@ -5,7 +5,7 @@ large maps, and from much more on maps of a few pixels, where it waits for weigh
 which it is the faster one were measured with benchmarks/layers.py, one thread, AVX2 against LiteRT's XNNPACK.
 """
 
-from fedgate.device_runtime.formats.macs import kept
+from fedgate.device_runtime.formats.macs import open_count
 
 # kernel side -> (least side of the output, the share of MACs at which both take the same time), large maps first
 BREAK_EVEN = {
@@ -22,7 +22,7 @@ def pays(layer, densities):
     if not layer.gate:
         return True
     shares = [
-        kept(density, layer.out_channels) / layer.out_channels * (density if layer.input_gate else 1.0)
+        open_count(density, layer.out_channels) / layer.out_channels * (density if layer.input_gate else 1.0)
         for density in densities
     ]
     side = min(layer.output)

@@ -86,7 +86,7 @@ def training(part, data):
 
 
 def step_of(part):
-    return TrainStep(part.network, part.cut, part.held)
+    return TrainStep(part.network, part.cut, part.adaptive)
 
 
 def own_ports(part):

@@ -61,11 +61,11 @@ def selected(program, values):
 class TrainStep:
     """One step on a batch; as `ports` has the role `train`. network: its trunk frozen.
 
-    held: closed channels do not move.
+    adaptive: closed channels do not move.
     """
 
-    def __init__(self, network: GatedNetwork, cut: Cut, held=True):
-        self.network, self.held = network, held and bool(network.gates)
+    def __init__(self, network: GatedNetwork, cut: Cut, adaptive=True):
+        self.network, self.adaptive = network, adaptive and bool(network.gates)
         self.names = list(trained_parameters(network))
         self.forward = TailForward(network, cut)
         self.sizes = {name: gate.out_channels for name, gate in network.gates.items()}
@@ -104,7 +104,7 @@ class TrainStep:
 
     def open_channels(self, opened, counted, values):
         """By gated layer, those of the trunk too, whether a weighted example opened a channel: float32 (C,)."""
-        if not self.held:
+        if not self.adaptive:
             return {}
         trunk = {}
         if TRUNK_OPEN in values:

@@ -23,7 +23,7 @@ TRAINING_RUNTIMES = ("litert", "executorch")
 class Trainable:
     """What of a run's network a device trains.
 
-    network: with the trunk frozen, in evaluation mode. trunk: it alone. held: closed channels do not move.
+    network: with the trunk frozen, in evaluation mode. trunk: it alone. adaptive: closed channels do not move.
     """
 
     network: GatedNetwork
@@ -31,7 +31,7 @@ class Trainable:
     cut: Cut
     tail: Tail
     batch_size: int
-    held: bool
+    adaptive: bool
 
     @property
     def info(self):

@@ -11,7 +11,7 @@ from .config.resolve import changed, resolve
 from .data.partition import plot_class_table, render_class_table
 from .engines.make import open_run
 from .ingredients import base_tensors, describe_run, make_network, prepare, run_data, with_code
-from .report.tensorboard import Board
+from .report.tensorboard import TensorBoardEvents
 from .server.inbox import check_inbox
 from .server.progress import RoundProgress
 from .server.run_directory import RunDirectory, check_new
@@ -95,13 +95,13 @@ def follow(run, quiet, directory, show_partition, until=None):
     done = run.state.round
     if 0 < done < run.config.rounds:
         out.print(f"continuing after round {done} of {run.config.rounds}")
-    board = Board(directory.path / "tensorboard", done)
+    events = TensorBoardEvents(directory.path / "tensorboard", done)
     row = None
     with RoundProgress(run.config.rounds, done, quiet) as progress:
         for row in run.rounds(until):
-            board.write(row)
+            events.write(row)
             progress.update(row)
-    board.close()
+    events.close()
     if run.state.round < run.config.rounds:
         out.print(
             f"stopped after round {run.state.round} of {run.config.rounds}; {how_to_continue(directory)}",

@@ -102,7 +102,7 @@ def mask_width(layers) -> int:
     return sum(layer.out_channels for layer in gated(layers))
 
 
-def kept(density: float, channels: int) -> int:
+def open_count(density: float, channels: int) -> int:
     """How many of `channels` a gate keeps: floor(density * channels + 0.5), at least 1 and at most all."""
     return min(max(int(density * channels + 0.5), 1), channels)
 
@@ -119,9 +119,10 @@ def dense(layers) -> dict[str, int]:
 
 
 def nominal(layers, density: float) -> dict[str, int]:
-    """MACs by layer, gates included, when every mask keeps `kept(density, C_out)` channels."""
+    """MACs by layer, gates included, when every mask keeps `open_count(density, C_out)` channels."""
     open_out = {
-        layer.name: kept(density, layer.out_channels) if layer.masked else layer.out_channels for layer in gated(layers)
+        layer.name: open_count(density, layer.out_channels) if layer.masked else layer.out_channels
+        for layer in gated(layers)
     }
     return _count(layers, open_out)
 

@@ -20,6 +20,7 @@ import numpy as np
 from ..errors import FedgateError
 from .macs import gated, mask_width
 from .manifest import Manifest
+from .salience import SalienceRecord
 from .tensors import unpack
 
 REFERENCE_META = {"format": "fedgate-reference", "version": 1}
@@ -57,15 +58,6 @@ class Reference:
         if name not in self.outputs:
             raise FedgateError(f"reference.safetensors has no '{name}'")
         return self.outputs[name]
-
-
-@dataclass(frozen=True)
-class Salience:
-    """One scope's record: by layer opened int64 and strength float64 (levels, C_out); samples int64 (levels,)."""
-
-    opened: dict[str, np.ndarray]
-    strength: dict[str, np.ndarray]
-    samples: np.ndarray
 
 
 def load_reference(data: bytes, path: Path, manifest: Manifest) -> Reference:
@@ -110,13 +102,13 @@ def _labelled(path, tensors, manifest):
     return images, labels
 
 
-def load_salience(data: bytes, path: Path, manifest: Manifest) -> dict[str, Salience]:
+def load_salience(data: bytes, path: Path, manifest: Manifest) -> dict[str, SalienceRecord]:
     """The record of every scope in a salience file's bytes; `path` names it in errors. Raises `FedgateError`."""
     tensors = _unpack(data, path, SALIENCE_META)
     levels = len(manifest.densities)
     records = {}
     for scope in sorted(name.removesuffix("/samples") for name in tensors if name.endswith("/samples")):
-        record = Salience({}, {}, tensors.pop(f"{scope}/samples"))
+        record = SalienceRecord({}, {}, tensors.pop(f"{scope}/samples"))
         _check(path, f"{scope}/samples", record.samples, np.int64, (levels,))
         for layer in gated(manifest.layers):
             for kind, dtype in (("opened", np.int64), ("strength", np.float64)):

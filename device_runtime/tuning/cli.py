@@ -106,17 +106,17 @@ def sign_there(result, out, client, key):
 
 
 def finetune_here(bundle, data, out, level, density, batch_size, options, device, quiet):
-    """Fine-tune on this machine, with progress. options: other fields of a `TailPlan`."""
+    """Fine-tune on this machine, with progress. options: other fields of a `TunePlan`."""
     from ..engines.select import choose_level
     from ..formats.bundle import load_bundle
     from .finetune import finetune as finetune_bundle
-    from .plan import TailPlan
+    from .plan import TunePlan
     from .show import RichWatcher
 
     loaded = load_bundle(bundle)
     loaded.tail()  # says it where a bundle has nothing to train
     level = choose_level(loaded.manifest, level, density)
-    plan = TailPlan(level, batch_size=batch_size or loaded.manifest.tail.batch_size, **options)
+    plan = TunePlan(level, batch_size=batch_size or loaded.manifest.tail.batch_size, **options)
     try:
         with RichWatcher(quiet) as watcher:
             return finetune_bundle(loaded, data, out, plan, *device, watcher)

@@ -22,7 +22,7 @@ from ..formats.uploads import weights
 from .examples import load_examples
 from .features import DONE
 from .finetune import tail_channels
-from .plan import TailPlan, plan_from_json
+from .plan import TunePlan, plan_from_json
 from .programs import load_tail_programs
 from .state import TailState, initial_state
 from .steps import TrainingSet, train
@@ -73,9 +73,9 @@ class TailClient:
             self.bundle, self.programs, self.examples, self.features, self.level, skip_unreadable, progress
         )
 
-    def train(self, client: int, download: bytes, held: dict | None, plan: dict | TailPlan, state: dict) -> TailUpload:
+    def train(self, client: int, download: bytes, held: dict | None, plan: dict | TunePlan, state: dict) -> TailUpload:
         """One round. client: its number. download: the server's blob; held, state: what the last round gave, or None
-        and {}. plan: a `TailPlan`, or the server's JSON object with the fields of `train`'s local plans.
+        and {}. plan: a `TunePlan`, or the server's JSON object with the fields of `train`'s local plans.
 
         Raises `FedgateError` for a download that is damaged or does not fit, and for a training that diverges.
         """
@@ -91,7 +91,7 @@ class TailClient:
         blob, state = encode_tail_update(self.bundle, spec, base, trained, plan, client, len(rows), state)
         return TailUpload(blob, state, base, trained.loss, trained.accuracy, len(rows), trained.steps)
 
-    def steps(self, examples: TrainingSet, plan: TailPlan, base: dict) -> TailState:
+    def steps(self, examples: TrainingSet, plan: TunePlan, base: dict) -> TailState:
         """The tail after the plan's epochs from the weights `base`."""
         names = [port.name for port in parameters(self.programs.train.program)]
         state = initial_state(start_parameters(self.tail, base, names), tail_channels(self.bundle))

@@ -20,7 +20,7 @@ from .examples import Examples, load_examples
 from .features import DONE
 from .notes import notes
 from .personal import Personal, write_personal
-from .plan import TailPlan
+from .plan import TunePlan
 from .programs import load_tail_programs
 from .state import initial_state
 from .steps import TrainingSet
@@ -48,7 +48,7 @@ def finetune(
     bundle: Bundle,
     data: Path,
     out: Path,
-    plan: TailPlan,
+    plan: TunePlan,
     runtime: str | None = None,
     validation: float = 0.2,
     patience: int | None = 3,

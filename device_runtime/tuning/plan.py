@@ -11,7 +11,7 @@ ALGORITHMS = ("fedavg", "fednova")  # those whose clients take plain steps
 
 
 @dataclass(frozen=True)
-class TailPlan:
+class TunePlan:
     """Local SGD on a tail: the field names and meanings of `train`'s local plans.
 
     batch_size: examples of a step, at most as many as the train program takes. lr: of the first epoch; each later one
@@ -49,7 +49,7 @@ class TailPlan:
                 raise UsageError(f"--{name.replace('_', '-')} {value} is out of range: {low} to {high}")
 
 
-def plan_from_json(value, manifest: Manifest, level: int) -> TailPlan:
+def plan_from_json(value, manifest: Manifest, level: int) -> TunePlan:
     """The plan of a round from a server's JSON object, which has the fields of `train`'s `LocalPlan`.
 
     level: the one that this client trains. Raises `FedgateError` for what a tail's programs cannot do.
@@ -63,7 +63,7 @@ def plan_from_json(value, manifest: Manifest, level: int) -> TailPlan:
         fields.refuse("densities", "those of the bundle")
     if fields.get("level") is not None and fields.whole("level", 0, len(manifest.densities)) != level:
         fields.refuse("level", f"{level}, which this client trains")
-    return TailPlan(
+    return TunePlan(
         level=level,
         epochs=fields.whole("epochs", 1, 10_000),
         batch_size=fields.whole("batch_size", 1, 65_536),

@@ -9,7 +9,7 @@ from ..engines import LoadedProgram
 from ..errors import FedgateError, UsageError
 from ..formats.ports import MOMENTUM, TRUNK_OPEN
 from .features import Features
-from .plan import TailPlan
+from .plan import TunePlan
 from .programs import batch_size
 from .state import TailState, new_epoch
 
@@ -33,7 +33,7 @@ def batches(chosen: np.ndarray, size: int, seed: int, epoch: int) -> list[np.nda
     return np.array_split(order, -(-len(order) // size))
 
 
-def train(program: LoadedProgram, examples: TrainingSet, plan: TailPlan, state: TailState) -> Iterator[TailState]:
+def train(program: LoadedProgram, examples: TrainingSet, plan: TunePlan, state: TailState) -> Iterator[TailState]:
     """The rest of the epoch in which `state` stands, or the next one: yields the state after each step.
 
     program: of role `train`. The last state has counted the epoch as done. Raises `UsageError` for batches that the
@@ -52,7 +52,7 @@ def train(program: LoadedProgram, examples: TrainingSet, plan: TailPlan, state: 
         yield state
 
 
-def step(program: LoadedProgram, examples: TrainingSet, rows, plan: TailPlan, state: TailState) -> TailState:
+def step(program: LoadedProgram, examples: TrainingSet, rows, plan: TunePlan, state: TailState) -> TailState:
     """One step on some rows; what they lack of a whole batch is filled with zeros of weight 0."""
     features, trunk = examples.features.take(rows)
     size, count = batch_size(program), len(rows)

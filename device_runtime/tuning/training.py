@@ -12,7 +12,7 @@ from ..formats.checks import canonical_json
 from ..formats.tensors import read_tensors, write_tensors
 from .absent import ReferenceSet
 from .evaluate import scores, tail_logits
-from .plan import TailPlan
+from .plan import TunePlan
 from .programs import TailPrograms
 from .state import TailState, state_arrays, state_from_arrays
 from .steps import TrainingSet, train
@@ -43,7 +43,7 @@ class Progress:
             return len(self.epochs)
         return int(np.argmin([row.get("judged_loss", row["validation_loss"]) for row in self.epochs])) + 1
 
-    def done(self, plan: TailPlan, patience: int | None) -> bool:
+    def done(self, plan: TunePlan, patience: int | None) -> bool:
         stalled = patience is not None and len(self.epochs) - (self.best_epoch() or 0) >= patience
         return len(self.epochs) == plan.epochs or (bool(self.epochs) and stalled)
 
@@ -52,7 +52,7 @@ def run_training(
     programs: TailPrograms,
     examples: TrainingSet,
     validation: np.ndarray,
-    plan: TailPlan,
+    plan: TunePlan,
     reference: ReferenceSet | None,
     start: TailState,
     patience: int | None,

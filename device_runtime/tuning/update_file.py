@@ -6,10 +6,10 @@ import numpy as np
 
 from ..formats.bundle import Bundle
 from ..formats.macs import gated, mask_slices
-from ..formats.records import Salience
+from ..formats.salience import SalienceRecord
 from ..formats.tail import Tail
 from ..formats.uploads import encode_upload
-from .plan import TailPlan
+from .plan import TunePlan
 from .state import TailState
 
 
@@ -17,7 +17,7 @@ from .state import TailState
 class TailResult:
     """What `uploads.encode_upload` reads of a local training."""
 
-    salience: Salience
+    salience: SalienceRecord
     steps: int
     touched: dict[str, np.ndarray]
     levels: tuple[int, ...]
@@ -37,7 +37,7 @@ def tail_result(bundle: Bundle, state: TailState, level: int) -> TailResult:
     samples = np.zeros(levels, np.int64)
     samples[level] = state.samples if columns else 0
     touched = {name: state.touched[where].astype(bool) for name, where in columns.items()}
-    return TailResult(Salience(opened, strength, samples), state.steps, touched, (level,), {})
+    return TailResult(SalienceRecord(opened, strength, samples), state.steps, touched, (level,), {})
 
 
 def _trunk_strength(bundle: Bundle, state: TailState, level: int) -> dict[str, np.ndarray]:
@@ -59,7 +59,7 @@ def _trunk_strength(bundle: Bundle, state: TailState, level: int) -> dict[str, n
     return found
 
 
-def encode_tail_update(bundle: Bundle, spec, base: dict, trained: TailState, plan: TailPlan, client, examples, state):
+def encode_tail_update(bundle: Bundle, spec, base: dict, trained: TailState, plan: TunePlan, client, examples, state):
     """What a client sends back, and what it keeps: (blob, its new state); see `uploads.encode_upload`.
 
     spec, base: of the round whose weights the training began with.

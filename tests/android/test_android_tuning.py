@@ -19,7 +19,7 @@ from fedgate.device_runtime.formats.update import decode_update
 from fedgate.device_runtime.tuning.finetune import Watcher, finetune
 from fedgate.device_runtime.tuning.model import open_tail, tuned_trunks
 from fedgate.device_runtime.tuning.personal import load_personal
-from fedgate.device_runtime.tuning.plan import TailPlan
+from fedgate.device_runtime.tuning.plan import TunePlan
 from fedgate.train.engines.make import open_run
 from fedgate.train.server.run_directory import RunDirectory
 
@@ -45,7 +45,7 @@ class Losses(Watcher):
 def python(client, tmp_path_factory):
     """100 steps of the Python training on the same photos; its losses and results."""
     watcher, out = Losses(), tmp_path_factory.mktemp("python") / "out"
-    plan = TailPlan(level=0, epochs=EPOCHS, batch_size=16, lr=LR, seed=3)
+    plan = TunePlan(level=0, epochs=EPOCHS, batch_size=16, lr=LR, seed=3)
     result = finetune(client.bundle, client.photos, out, plan, None, 0.0, client=7, key=client.key, watcher=watcher)
     return SimpleNamespace(losses=watcher.losses, result=result, out=out)
 
@@ -140,7 +140,7 @@ def test_the_server_takes_the_update(client, python, kotlin, tmp_path):
 def test_validation_is_pythons(tune, client, tmp_path):
     options = {"data": client.samples, "epochs": 3, "validation": 0.25}
     (result,) = tune((tmp_path / "kotlin", options))
-    plan = TailPlan(level=0, epochs=3, batch_size=16, lr=LR, seed=3)
+    plan = TunePlan(level=0, epochs=3, batch_size=16, lr=LR, seed=3)
     expected = finetune(client.bundle, client.samples, tmp_path / "python", plan, validation=0.25)
     assert result["absent"] == expected["absent"] == ["0", "1", "4", "6", "8", "9"]
     assert result["notes"] == expected["notes"] and result["notes"][0].startswith("no images of 0, 1, 4")
@@ -166,7 +166,7 @@ def test_what_an_older_bundle_and_one_class_tell(tune, client, tmp_path):
     shutil.copytree(client.photos / "3", tmp_path / "one" / "3")
     options = {"bundle": bundle, "data": tmp_path / "one", "epochs": 4, "lr": 0.3, "validation": 0.2}
     (result,) = tune((tmp_path / "kotlin", options))
-    plan = TailPlan(level=0, epochs=4, batch_size=16, lr=0.3, seed=3)
+    plan = TunePlan(level=0, epochs=4, batch_size=16, lr=0.3, seed=3)
     expected = finetune(load_bundle(bundle), tmp_path / "one", tmp_path / "python", plan, patience=1000)
     assert result["notes"] == expected["notes"] and result["reference"] == expected["reference"]
     said = " ".join(result["notes"])

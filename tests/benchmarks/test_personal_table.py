@@ -7,7 +7,7 @@ import personal
 import torch
 from click.testing import CliRunner
 
-from fedgate.device_runtime.formats.macs import kept
+from fedgate.device_runtime.formats.macs import open_count
 from fedgate.export.eval_networks import static_network
 from fedgate.train.data.augment import normalise
 from fedgate.train.data.load import load_data
@@ -22,7 +22,7 @@ def test_forced_masks_are_a_static_network_also_after_training():
         torch.nn.init.normal_(gate.predictor.weight, std=0.3)
     bench = personal.Bench(data, 200, 50, 32, seed=0)
     channels = personal.kept_channels(bench, network, np.arange(40))
-    assert all(len(channels[name]) == kept(0.5, gate.out_channels) for name, gate in network.gates.items())
+    assert all(len(channels[name]) == open_count(0.5, gate.out_channels) for name, gate in network.gates.items())
     personal.force(network, channels)
     weights = {name: unit.conv.weight.detach().clone() for name, unit in network.units.items()}
     bench.local_epoch(network, np.arange(200), (0.5,), 0.05, seed=1)

@@ -73,14 +73,14 @@ def test_all_open_is_dense_and_gates(plan):
 def test_nominal_is_executed_with_that_many_open(density):
     row = []
     for layer in macs.gated(CHAIN):
-        k = macs.kept(density, layer.out_channels) if layer.masked else layer.out_channels
+        k = macs.open_count(density, layer.out_channels) if layer.masked else layer.out_channels
         row += [1] * k + [0] * (layer.out_channels - k)
     assert macs.nominal(CHAIN, density) == naive(CHAIN, row)
 
 
 def test_kept_rounds_half_up_and_stays_in_range():
-    assert [macs.kept(0.5, n) for n in (1, 2, 3, 5, 16)] == [1, 1, 2, 3, 8]
-    assert macs.kept(0.01, 8) == 1 and macs.kept(1.0, 8) == 8 and macs.kept(0.61, 64) == 39
+    assert [macs.open_count(0.5, n) for n in (1, 2, 3, 5, 16)] == [1, 1, 2, 3, 8]
+    assert macs.open_count(0.01, 8) == 1 and macs.open_count(1.0, 8) == 8 and macs.open_count(0.61, 64) == 39
 
 
 def test_resnet32_has_its_published_macs():

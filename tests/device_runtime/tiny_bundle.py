@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from fedgate.device_runtime.formats.bundle import Bundle, write_bundle
-from fedgate.device_runtime.formats.macs import Layer, gated, kept
+from fedgate.device_runtime.formats.macs import Layer, gated, open_count
 from fedgate.device_runtime.formats.records import REFERENCE_META, SALIENCE_META
 from fedgate.device_runtime.formats.tensors import pack
 
@@ -36,7 +36,7 @@ class Gate(nn.Module):
         self.predict = nn.Linear(inputs, outputs)
         nn.init.normal_(self.predict.weight, std=1.0)
         nn.init.ones_(self.predict.bias)
-        self.register_buffer("k", torch.tensor([[float(kept(d, outputs))] for d in DENSITIES]))
+        self.register_buffer("k", torch.tensor([[float(open_count(d, outputs))] for d in DENSITIES]))
         self.register_buffer("index", torch.arange(len(DENSITIES), dtype=torch.int32))
         self.register_buffer("lower", torch.ones(outputs, outputs).tril(-1).bool())
 
@@ -152,7 +152,7 @@ def networks():
     torch.manual_seed(7)
     modules = {("masked", None): Masked(), ("dense", None): Plain(16, 24)}
     for level, density in enumerate(DENSITIES):
-        modules["static", level] = Plain(kept(density, 16), kept(density, 24))
+        modules["static", level] = Plain(open_count(density, 16), open_count(density, 24))
     return {key: module.eval() for key, module in modules.items()}
 
 

@@ -36,13 +36,13 @@ def steady(model):
     return {"lr": 0.0005 if deep else 0.002, "seed": 0 if deep or model == "resnet18" else 3}
 
 
-def trainable(network, part, held=True, batch_size=BATCH):
+def trainable(network, part, adaptive=True, batch_size=BATCH):
     """A `Trainable` of a network without a run."""
     network.forget()
     network = copy.deepcopy(network).eval()
     freeze(network, trunk(network.layers, part))
     cut = cut_network(network, part)
-    return Trainable(network, trunk_network(network, cut), cut, Tail({}, None), batch_size, held)
+    return Trainable(network, trunk_network(network, cut), cut, Tail({}, None), batch_size, adaptive)
 
 
 class Eager:
@@ -184,7 +184,7 @@ def kept(part, level, opened):
     """By parameter, the entries that must stay, bool: those of other levels, and of channels that no example opened."""
     network, parameters = part.network, trained_parameters(part.network)
     moves = {name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items()}
-    if part.held and opened:
+    if part.adaptive and opened:
         sizes, axes = {name: len(mask) for name, mask in opened.items()}, parameter_axes(network)
         opened = {name: torch.from_numpy(mask) for name, mask in opened.items()}
         for name, p in parameters.items():

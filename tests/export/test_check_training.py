@@ -38,7 +38,7 @@ class Program:
     program = Named()
 
     def __init__(self, part, fault=lambda step, values: step(values)):
-        self.step, self.fault = TrainStep(part.network, part.cut, part.held), fault
+        self.step, self.fault = TrainStep(part.network, part.cut, part.adaptive), fault
 
     def call(self, values):
         with torch.no_grad():
@@ -47,9 +47,9 @@ class Program:
 
 
 @functools.cache
-def part_of(name="projection of 8", gate="paper", which="last-stage", batch_size=16, held=True):
+def part_of(name="projection of 8", gate="paper", which="last-stage", batch_size=16, adaptive=True):
     densities = LEVELS if gate in ("paper", "fbs") else (1.0,)
-    return trainable(small_network(name, densities, gate), which, held, batch_size)
+    return trainable(small_network(name, densities, gate), which, adaptive, batch_size)
 
 
 @functools.cache
@@ -122,7 +122,7 @@ def momentum_of_another_step(step, values):
 
 
 def closed_channels_move(step, values):
-    step.held = False
+    step.adaptive = False
     return step(values)
 
 

@@ -9,7 +9,7 @@ from lowered import load, lowered, plan
 from small_networks import NETWORKS, exact_network, integer_images, random_images, small_network
 from torch import nn
 
-from fedgate.device_runtime.formats.macs import gated, kept, mask_slices
+from fedgate.device_runtime.formats.macs import gated, mask_slices, open_count
 from fedgate.export.eval_networks import dense_network, masked_network, static_network
 from fedgate.export.modules import Scatter, StaticUnit
 from fedgate.export.reference import EagerReference, fixed_masks
@@ -41,7 +41,7 @@ def test_masked_network(name, densities):
         assert_close(logits, right)
         assert_close(logits, reference.run(images.numpy(), level, forced=masks.numpy())[0])
         for layer, part in zip(gated(network.layers), mask_slices(network.layers).values(), strict=True):
-            k = kept(densities[level], layer.out_channels)
+            k = open_count(densities[level], layer.out_channels)
             assert np.array_equal(masks[:, part].sum(1).numpy(), np.minimum(k, (gates[:, part] > 0).sum(1)))
 
 
@@ -126,7 +126,7 @@ def test_ties_in_eager():
         # float32 and float64 agree in every bit, so that the sums are exact in any order
         assert np.array_equal(torch.cat([gate.g for gate in network.gates.values()], 1).numpy(), gates)
         for layer, part in layers:
-            k = kept(density, layer.out_channels)
+            k = open_count(density, layer.out_channels)
             for g, mask in zip(gates[:, part].tolist(), masks[:, part], strict=True):
                 assert ranked(g, k) == mask.tolist()
                 order = sorted(g, reverse=True)

@@ -14,7 +14,8 @@ from fedgate.cli import main
 from fedgate.device_runtime.engines import open_program
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.formats.bundle import load_bundle, write_bundle
-from fedgate.device_runtime.formats.macs import kept, mask_slices
+from fedgate.device_runtime.formats.macs import mask_slices, open_count
+from fedgate.device_runtime.formats.salience import SalienceRecord
 from fedgate.device_runtime.formats.tensors import read_tensors
 from fedgate.device_runtime.verify import verify
 from fedgate.export.pipeline import export_run, load_network
@@ -25,7 +26,6 @@ from fedgate.train.data.augment import normalise
 from fedgate.train.data.load import load_data
 from fedgate.train.data.unlabelled import load_unlabelled
 from fedgate.train.ingredients import run_data
-from fedgate.train.network.salience import SalienceRecord
 
 DENSITIES = (0.25, 0.5)
 CLASSES = (3, 7)  # of the images in the folders
@@ -98,7 +98,7 @@ def check_static_programs(bundle, run, counts, strengths):
     for program in programs:
         masks = np.zeros((1, sum(part.stop - part.start for part in columns.values())), bool)
         for name, part in columns.items():
-            k = kept(DENSITIES[program.level], part.stop - part.start)
+            k = open_count(DENSITIES[program.level], part.stop - part.start)
             for channel in most(counts[name][program.level], strengths[name][program.level], k):
                 masks[0, part.start + channel] = True
         expected = reference.run(images, program.level, forced=masks)[0]

@@ -29,7 +29,7 @@ from fedgate.device_runtime.tuning.client import TailClient
 from fedgate.device_runtime.tuning.finetune import Watcher, finetune
 from fedgate.device_runtime.tuning.model import open_tail, tuned_trunks
 from fedgate.device_runtime.tuning.personal import load_personal
-from fedgate.device_runtime.tuning.plan import TailPlan
+from fedgate.device_runtime.tuning.plan import TunePlan
 from fedgate.device_runtime.tuning.programs import load_tail_programs
 from fedgate.device_runtime.tuning.show import print_result
 from fedgate.device_runtime.tuning.steps import batches
@@ -44,7 +44,7 @@ from fedgate.train.server.gather import judge
 from fedgate.train.server.run_directory import RunDirectory
 
 OPTIONS = {"clients": 3, "rounds": 3, "local_epochs": 1, "partition": "iid", "batch_size": 64, "density": (0.5,)}
-PLAN = TailPlan(level=0, epochs=3, batch_size=16, lr=0.05, seed=3)
+PLAN = TunePlan(level=0, epochs=3, batch_size=16, lr=0.05, seed=3)
 COUNT = 50  # of a client's images: batches that are not whole
 
 
@@ -215,7 +215,7 @@ import os, signal, sys
 from pathlib import Path
 from fedgate.device_runtime.formats.bundle import load_bundle
 from fedgate.device_runtime.tuning import finetune, training
-from fedgate.device_runtime.tuning.plan import TailPlan
+from fedgate.device_runtime.tuning.plan import TunePlan
 
 class Killer(finetune.Watcher):
     def training(self, progress):
@@ -224,7 +224,7 @@ class Killer(finetune.Watcher):
 
 training.SAVE_SECONDS = 0.0
 bundle, data, out = map(Path, sys.argv[1:])
-plan = TailPlan(level=0, epochs=3, batch_size=16, lr=0.05, seed=3)
+plan = TunePlan(level=0, epochs=3, batch_size=16, lr=0.05, seed=3)
 finetune.finetune(load_bundle(bundle), data, out, plan, runtime="litert", watcher=Killer())
 """
 
@@ -323,13 +323,13 @@ def test_it_says_that_a_run_of_the_whole_network_takes_no_update_of_a_tail(world
 
 
 def test_a_diverging_training_is_said(world, tmp_path):
-    wild = TailPlan(level=0, lr=1000.0, clip_norm=0.0, epochs=50)
+    wild = TunePlan(level=0, lr=1000.0, clip_norm=0.0, epochs=50)
     with pytest.raises(FedgateError, match=r"the training diverged in step .*lower --lr"):
         finetune(world.bundle, world.top / "samples.safetensors", tmp_path / "out", wild, runtime="litert")
 
 
 def test_early_stopping_keeps_the_best_epoch(world, tmp_path):
-    plan = TailPlan(level=0, lr=0.3, epochs=40, seed=1)
+    plan = TunePlan(level=0, lr=0.3, epochs=40, seed=1)
     result = finetune(world.bundle, world.top / "samples.safetensors", tmp_path / "out", plan, "litert", patience=2)
     losses = [row["validation_loss"] for row in result["epochs"]]
     best = int(np.argmin(losses))
@@ -469,7 +469,7 @@ def test_classes_without_images_keep_their_logits_parameters(world, tmp_path):
 def test_it_is_judged_on_the_bundles_images_of_the_others_too(world, tmp_path, capsys):
     reference = world.bundle.reference()
     assert np.bincount(reference.labels).tolist() == [6] * 10
-    wild = TailPlan(level=0, epochs=12, lr=0.2, seed=1)
+    wild = TunePlan(level=0, epochs=12, lr=0.2, seed=1)
     data = one_class(world, tmp_path)
     result = finetune(world.bundle, data, tmp_path / "last", wild, "litert", validation=0.25, patience=20)
     both = [(row["validation_loss"] + row["reference_loss"]) / 2 for row in result["epochs"]]

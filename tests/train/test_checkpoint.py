@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.train.network.salience import SalienceRecord
+from fedgate.device_runtime.formats.salience import SalienceRecord
 from fedgate.train.server.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from fedgate.train.strategies import ServerState
 

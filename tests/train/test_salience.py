@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from fedgate.device_runtime.formats.salience import SalienceRecord
 from fedgate.train.network.build import build_network
-from fedgate.train.network.salience import SalienceCollector, SalienceRecord
+from fedgate.train.network.salience import SalienceCollector
 
 
 def record_of(masks):

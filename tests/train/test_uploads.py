@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from fedgate.device_runtime.formats.salience import SalienceRecord
 from fedgate.device_runtime.formats.update import decode_update
 from fedgate.device_runtime.formats.uploads import encode_upload, sent_channels
 from fedgate.train.data.load import load_data
 from fedgate.train.local.client import LocalPlan, LocalResult, train_locally
 from fedgate.train.network.build import build_network, network_tensors
 from fedgate.train.network.channels import kept_share, record_of, update_spec
-from fedgate.train.network.salience import SalienceRecord
 from fedgate.train.server.downloads import Broadcast
 from fedgate.train.strategies import ServerState, Strategy, round_step
 

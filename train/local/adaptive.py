@@ -15,12 +15,12 @@ class Moves:
     """Which entries of a network's tensors a local training moves, batch by batch.
 
     touched: by gated layer, the channels that any batch opened so far; bool (C,).
-    held: whether entries of closed channels stay; else each batch moves everything that has a gradient.
+    adaptive: whether entries of closed channels stay; else each batch moves everything that has a gradient.
     counted: whether `distance` will be asked for.
     """
 
-    def __init__(self, network, momentum, held=True, counted=False):
-        self.network, self.momentum, self.held = network, momentum, held and bool(network.gates)
+    def __init__(self, network, momentum, adaptive=True, counted=False):
+        self.network, self.momentum, self.adaptive = network, momentum, adaptive and bool(network.gates)
         self.counted = counted
         parameters = dict(network.body.named_parameters())
         device = next(iter(parameters.values())).device
@@ -34,7 +34,7 @@ class Moves:
         axes = parameter_axes(network)
         for name, tensor in network.body.state_dict().items():
             level = level_of.get(name)
-            form = mask_form(tensor.shape, axes[name], sizes) if self.held else ()
+            form = mask_form(tensor.shape, axes[name], sizes) if self.adaptive else ()
             self.places[name] = (level, form)
             parameter = parameters.get(name)
             if not any(form) or (parameter is not None and not parameter.requires_grad):

@@ -6,9 +6,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from fedgate.device_runtime.formats.salience import SalienceRecord
+
 from ..config import TrainConfig
 from ..data.augment import augment, normalise
-from ..network.salience import SalienceCollector, SalienceRecord
+from ..network.salience import SalienceCollector
 from ..strategies.local import LocalTerms
 from .adaptive import Moves
 from .level_statistics import LevelStatistics

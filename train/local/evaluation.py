@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from fedgate.device_runtime.formats import macs
+from fedgate.device_runtime.formats.salience import SalienceRecord
 
 from ..data.augment import normalise
-from ..network.salience import SalienceCollector, SalienceRecord
+from ..network.salience import SalienceCollector
 
 BINS = (
     15  # of confidence, equally wide: C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 5

@@ -11,11 +11,11 @@ import torch
 class LevelStatistics:
     """Gathers, batch by batch, what the norms of a network see; does nothing for a network with one level.
 
-    held: a channel that no sample of a batch opened does not count it.
+    adaptive: a channel that no sample of a batch opened does not count it.
     """
 
-    def __init__(self, network, held):
-        self.network, self.held, self.positions = network, held, normed_positions(network)
+    def __init__(self, network, adaptive):
+        self.network, self.adaptive, self.positions = network, adaptive, normed_positions(network)
         self.norms = {}  # (layer, level) -> (norm, its momentum, its statistics at the start)
         for name in self.positions:
             for level, norm in enumerate(network.units[name].norms):
@@ -45,7 +45,7 @@ class LevelStatistics:
             if samples * positions == 1:  # no statistics: the norm used those that it had (`units.batch_norm`)
                 continue
             norm, opened = unit.norms[level], torch.ones(unit.conv.out_channels, device=unit.conv.weight.device)
-            if self.held and unit.gate is not None:
+            if self.adaptive and unit.gate is not None:
                 opened = unit.gate.open.any(0)
             batch = counted(norm.running_mean, norm.running_var, samples * positions, opened)
             self.sums[name, level] = merged(self.sums.get((name, level)), batch)

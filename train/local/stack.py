@@ -7,9 +7,10 @@ but the kernels that compute them. A client that is done leaves the stack.
 import torch
 import torch.nn.functional as F
 
+from fedgate.device_runtime.formats.salience import SalienceRecord
+
 from ..network.build import norm_levels, parameter_axes
 from ..network.gates import FBS_PENALTY
-from ..network.salience import SalienceRecord
 from ..strategies.norms import is_statistic
 from .adaptive import form_mask, mask_form
 from .client import LocalResult, epoch_batches
@@ -157,14 +158,14 @@ class Stack:
     @torch.no_grad()
     def before(self, levels):
         """Note what the step may not move whole, and keep the statistics of that: they are put back behind it."""
-        held = self.plan.adaptive_gradient and bool(self.network.gates)
+        adaptive = self.plan.adaptive_gradient and bool(self.network.gates)
         self.others = {
             name: torch.tensor([level != own for level in levels])
             for name, own in self.level_of.items()
             if any(level != own for level in levels)
         }
-        self.held = [name for name in self.moving if name in self.others or (held and any(self.forms[name]))]
-        statistics = (name for name in self.held if is_statistic(name))
+        self.partly = [name for name in self.moving if name in self.others or (adaptive and any(self.forms[name]))]
+        statistics = (name for name in self.partly if is_statistic(name))
         self.old = [(name, self.values[name], self.values[name].clone()) for name in statistics]
 
     def descend(self, epochs):
@@ -193,7 +194,7 @@ class Stack:
     def masks(self, opened, count, device):
         """By name the entries (B, ...) that the step moves, of the tensors that it may not move whole."""
         found, shared = {}, {}
-        for name in self.held:
+        for name in self.partly:
             form, own = self.forms[name] if self.plan.adaptive_gradient else (), self.level_of.get(name)
             if (form, own) not in shared:
                 mask = form_mask(form, opened) if any(form) else torch.ones(count, dtype=torch.bool, device=device)

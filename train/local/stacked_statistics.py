@@ -12,11 +12,11 @@ class StackedLevelStatistics:
     `self.positions`, one layer after the other.
     """
 
-    def __init__(self, network, clients, held):
+    def __init__(self, network, clients, adaptive):
         self.positions = normed_positions(network)
         units = {name: network.units[name] for name in self.positions}
         device = next(network.parameters()).device
-        self.gated = {name: held and unit.gate is not None for name, unit in units.items()}
+        self.gated = {name: adaptive and unit.gate is not None for name, unit in units.items()}
         self.channels = [unit.conv.out_channels for unit in units.values()]
         values = torch.tensor(list(self.positions.values()), dtype=torch.float64)
         values = values.repeat_interleave(torch.tensor(self.channels, dtype=torch.int64))

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
+from fedgate.device_runtime.formats.salience import SalienceRecord
 from fedgate.device_runtime.formats.update import UpdateSpec
 
 from .build import norm_levels, parameter_axes
-from .salience import SalienceRecord
 from .tails import is_frozen
 
 

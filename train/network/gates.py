@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from fedgate.device_runtime.errors import UsageError, choose
-from fedgate.device_runtime.formats.macs import kept
+from fedgate.device_runtime.formats.macs import open_count
 
 # name -> what is special about it
 GATES = {
@@ -86,7 +86,7 @@ class Gate(nn.Module):
 
     def set_densities(self, densities):
         """Set the kept fraction of each level."""
-        self.k = [kept(density, self.out_channels) for density in densities]
+        self.k = [open_count(density, self.out_channels) for density in densities]
 
     def forward(self, x, level):
         """x (N, C_in, H, W) -> pi (N, C_out), float32."""

@@ -18,7 +18,7 @@ SCALARS = (
 )
 
 
-class Board:
+class TensorBoardEvents:
     def __init__(self, path, done):
         """done: rounds that are complete; events of later ones, left by a killed process, are purged."""
         from torch.utils.tensorboard import SummaryWriter

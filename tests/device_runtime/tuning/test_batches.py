@@ -5,7 +5,7 @@ import pytest
 
 from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.device_runtime.tuning.evaluate import held_out, scores
-from fedgate.device_runtime.tuning.plan import TailPlan, plan_from_json
+from fedgate.device_runtime.tuning.plan import TunePlan, plan_from_json
 from fedgate.device_runtime.tuning.state import initial_state, state_arrays, state_from_arrays
 from fedgate.device_runtime.tuning.steps import batches
 
@@ -124,4 +124,4 @@ def test_a_servers_plan_that_lacks_something(manifest, key):
 )
 def test_options_out_of_range(change, option):
     with pytest.raises(UsageError, match=option):
-        TailPlan(level=0, **change)
+        TunePlan(level=0, **change)
