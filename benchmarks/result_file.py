@@ -47,7 +47,8 @@ def typed(words):
         if not (skip or word == "--json" or word.startswith("--json=")):
             kept.append(nameless(word))
         skip = word == "--json"
-    return shlex.join(["python", f"benchmarks/{Path(script).name}", *kept])
+    place = Path(script).parent if Path(script).name == "__main__.py" else Path(script)  # a folder runs that file
+    return shlex.join(["python", f"benchmarks/{place.name}", *kept])
 
 
 def nameless(word):

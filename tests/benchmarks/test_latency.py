@@ -23,7 +23,7 @@ KEYS = {
 def run(folder, *options):
     """The script's rows."""
     path = folder / "rows.json"
-    command = [sys.executable, BENCHMARKS / "latency.py", "--quick", "--seconds", "1", "--json", path, *options]
+    command = [sys.executable, BENCHMARKS / "latency", "--quick", "--seconds", "1", "--json", path, *options]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "synthetic" in done.stdout

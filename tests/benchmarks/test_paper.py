@@ -14,11 +14,11 @@ from fedgate.train.config.resolve import resolve
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 import kept_runs  # noqa: E402
-import paper  # noqa: E402
-import paper_groups  # noqa: E402
-from paper_answers import byte_lines, byte_rows, front, gap_row, over_seeds  # noqa: E402
-from paper_arms import Arm, central_arms, federated_arms, nearest, nominal_macs  # noqa: E402
-from paper_budget import Size, Speed, fit, part_seconds, seconds_of  # noqa: E402
+from paper.answers import byte_lines, byte_rows, front, gap_row, over_seeds  # noqa: E402
+from paper.arms import Arm, central_arms, federated_arms, nearest, nominal_macs  # noqa: E402
+from paper.budget import Size, Speed, fit, part_seconds, seconds_of  # noqa: E402
+from paper.command import main  # noqa: E402
+from paper.groups import Source, choose_sizes, groups_of, kept_choice  # noqa: E402
 
 SPEEDS = {"none": Speed(train=600.0, evaluate=2000.0), "gated": Speed(train=400.0, evaluate=1500.0)}
 CNN = "cnn", 10, (1, 8, 8)
@@ -96,11 +96,11 @@ def test_the_parts_share_a_budget():
 
 
 def test_the_sizes_of_a_budget_stay_when_it_is_asked_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(paper_groups, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr("paper.groups.RUNS", tmp_path / "runs")
     first = 16, [Size(1000, 500, 10), Size(3000, 500, 4)]
-    assert paper_groups.kept_choice(["cifar10", 60.0], lambda: first) == first
-    assert paper_groups.kept_choice(["cifar10", 60.0], lambda: pytest.fail("measured again")) == first
-    assert paper_groups.kept_choice(["cifar10", 30.0], lambda: (8, [])) == (8, [])
+    assert kept_choice(["cifar10", 60.0], lambda: first) == first
+    assert kept_choice(["cifar10", 60.0], lambda: pytest.fail("measured again")) == first
+    assert kept_choice(["cifar10", 30.0], lambda: (8, [])) == (8, [])
 
 
 def test_a_kept_run_is_found_when_fedgate_has_got_an_option_since(tmp_path, monkeypatch):
@@ -163,14 +163,14 @@ def test_the_front_is_what_no_other_point_beats():
     ],
 )
 def test_a_mistake_is_one_line(options, told):
-    done = CliRunner().invoke(paper.main, options)
+    done = CliRunner().invoke(main, options)
     assert done.exit_code == 2 and told in done.output.splitlines()[-1]
 
 
 @pytest.mark.slow
 def test_all_questions_on_digits(tmp_path, need_kernel):
     need_kernel()
-    command = [sys.executable, BENCHMARKS / "paper.py", "--quick", "--json", tmp_path / "rows.json"]
+    command = [sys.executable, BENCHMARKS / "paper", "--quick", "--json", tmp_path / "rows.json"]
     done = subprocess.run([*command, "--figures", tmp_path / "figures"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((tmp_path / "rows.json").read_text())
@@ -197,13 +197,13 @@ def test_all_questions_on_digits(tmp_path, need_kernel):
 
 
 def test_the_speed_of_this_machine_decides_what_fits():
-    source = paper_groups.Source("cifar10", 50_000, 10_000, (1, 8, 8), 10, cut=True)
+    source = Source("cifar10", 50_000, 10_000, (1, 8, 8), 10, cut=True)
     options = {"model": "cnn", "clients": 4, "batch_size": 32, "lr": 0.1, "image_size": None}
-    groups = paper_groups.groups_of("abcd", 10, (1, 8, 8), options, 0.5, (0.5, 1.0))
+    groups = groups_of("abcd", 10, (1, 8, 8), options, 0.5, (0.5, 1.0))
     assert [(group.parts, group.options["clients"]) for group in groups] == [(("a", "b"), 4), (("c", "d"), 1)]
     told = []
-    pixels, sizes = paper_groups.choose_sizes(groups, source, (8, 4), 10**6, told.append)
+    pixels, sizes = choose_sizes(groups, source, (8, 4), 10**6, told.append)
     assert pixels == 8 and {(size.images, size.rounds) for size in sizes} == {(50_000, 100)} and len(told) == 1
-    pixels, sizes = paper_groups.choose_sizes(groups, source, (8, 4), 1e-3, told.append)
+    pixels, sizes = choose_sizes(groups, source, (8, 4), 1e-3, told.append)
     assert pixels == 4 and {size.images for size in sizes} == {500}  # smaller images, and still the least
     assert "too few" in told[-1]

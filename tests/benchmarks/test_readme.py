@@ -42,7 +42,9 @@ def test_a_result_tells_command_and_machine_and_no_date_or_folder(path):
     assert not re.search(r"(?<!PATH)(?<!TO)(?<![\w.])/\w+/\w", text), "it names a folder of a machine"
     python, script, *words = command.split()
     assert python == "python" and path.stem.startswith(Path(script).stem)
-    known = "".join((REPOSITORY / name).read_text() for name in (script, "benchmarks/kept_runs.py"))
+    files = [REPOSITORY / script] if script.endswith(".py") else [*(REPOSITORY / script).glob("*.py")]
+    assert files, f"there is no {script}"
+    known = "".join(file.read_text() for file in (*files, BENCHMARKS / "kept_runs.py"))
     for word in words:
         assert not word.startswith("--") or f'"{word.split("=")[0]}' in known, f"{script} has no {word}"
 

@@ -27,6 +27,8 @@ def test_the_command_is_told_without_folders_of_this_machine():
     assert (
         typed(["levels.py", "--json=/tmp/a.json", "--data=/data/c"]) == "python benchmarks/levels.py --data=PATH/TO/c"
     )
+    for script in ("benchmarks/paper", "benchmarks/paper/", "/home/me/fedgate/benchmarks/paper/__main__.py"):
+        assert typed([script, "--part", "a"]) == "python benchmarks/paper --part a"
     assert typed(["levels.py", "--data", "digits"]) == "python benchmarks/levels.py --data digits"
 
 

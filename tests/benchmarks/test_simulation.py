@@ -12,13 +12,13 @@ from fedgate.device_runtime.errors import FedgateError
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
-from simulation import check_same, flower_python  # noqa: E402
+from simulation.command import check_same, flower_python  # noqa: E402
 
 
 def run(folder, *options):
     """The script's rows."""
     path = folder / "rows.json"
-    command = [sys.executable, BENCHMARKS / "simulation.py", "--quick", "--json", path, *options]
+    command = [sys.executable, BENCHMARKS / "simulation", "--quick", "--json", path, *options]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(path.read_text())

@@ -43,16 +43,19 @@ def option_names(command: click.Command) -> set[str]:
 def all_options() -> frozenset[str]:
     """The options of all commands and all benchmarks."""
     names = {name for command in command_tree().values() for name in option_names(command)}
-    for script in (ROOT / "benchmarks").glob("*.py"):
-        names |= script_options(f"benchmarks/{script.name}")
+    for path in (ROOT / "benchmarks").iterdir():
+        if path.suffix == ".py" or (path / "__main__.py").is_file():
+            names |= script_options(f"benchmarks/{path.name}")
     return frozenset(names | FOREIGN)
 
 
 @functools.cache
 def script_options(script: str) -> frozenset[str]:
-    """The options that a benchmark declares; read from its source, for importing it takes seconds."""
+    """The options that a benchmark, a file or a folder, declares; read from its source: importing it takes seconds."""
     shared = ("common", "kept_runs", "result_file")  # modules with options that several scripts have
-    texts = (ROOT / script).read_text(), *((ROOT / "benchmarks" / f"{name}.py").read_text() for name in shared)
+    path = ROOT / script
+    files = [path] if path.is_file() else sorted(path.glob("*.py"))
+    texts = [file.read_text() for file in (*files, *(ROOT / "benchmarks" / f"{name}.py" for name in shared))]
     return frozenset(re.findall(r"--[a-z][a-z-]*", " ".join(re.findall(r'"(--[^"]+)"', " ".join(texts)))))
 
 

@@ -30,7 +30,7 @@ class Command:
 
     page: Path
     line: int
-    program: str  # fedgate, make, a script such as benchmarks/latency.py, or one of `SHELL`
+    program: str  # fedgate, make, a script such as benchmarks/levels.py or benchmarks/paper, or one of `SHELL`
     words: tuple[str, ...]
     output: str | None = None
 
@@ -95,7 +95,7 @@ def benchmarks() -> dict[str, tuple[str, ...]]:
     """The benchmarks that the pages show as commands: script -> its first command's words in front of its options."""
     found: dict[str, tuple[str, ...]] = {}
     for page in PAGES:
-        for script, words in re.findall(r"`python (benchmarks/\w+\.py)([^`\n]*)`", page.read_text()):
+        for script, words in re.findall(r"`python (benchmarks/\w+(?:\.py)?)([^`\n]*)`", page.read_text()):
             found.setdefault(script, tuple(takewhile(lambda word: not word.startswith("-"), words.split())))
     return found
 

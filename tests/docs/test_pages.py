@@ -91,8 +91,8 @@ def code_problems(code):
             else:
                 known = option_names(found[0]) | {"--help"}
                 yield from (f"{name} has no {option}" for option in options if option not in known)
-    elif words and words[0].startswith("benchmarks/") and words[0].endswith(".py"):
-        if not (ROOT / words[0]).is_file():
+    elif words and re.fullmatch(r"benchmarks/\w+(\.py)?", words[0]):
+        if not ((ROOT / words[0]).is_file() or (ROOT / words[0] / "__main__.py").is_file()):
             yield "no such script"
         else:
             yield from (f"no {option}" for option in options if option not in script_options(words[0]))

@@ -1,4 +1,4 @@
-"""The programs that latency.py times: variants of a calibrated network, what they compute, lowered for a runtime."""
+"""The programs that are timed: variants of a calibrated network, what they compute, lowered for a runtime."""
 
 import re
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from calibrate import benchmark_images, calibrated, most_opened, slim_network
 from common import REPOSITORY, keep, lowered_digest, program_entry
-from int8 import lower_int8
+from latency.int8 import lower_int8
 from torch import nn
 
 from fedgate.device_runtime.engines.program_macs import stock_macs

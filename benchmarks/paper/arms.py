@@ -1,4 +1,4 @@
-"""What paper.py trains for each of its questions: arms, each some options of `TrainConfig` under a name.
+"""What is trained for each of the questions: arms, each some options of `TrainConfig` under a name.
 
 Questions a and b are asked of federations, c and d of networks that one client trains on all images (with a preset: of
 federations of that preset). Arms with the same options are one training, whichever question asks.

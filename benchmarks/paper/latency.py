@@ -1,10 +1,10 @@
-"""Question d of paper.py: the networks of question c as programs of each runtime, timed in turn in one process."""
+"""Question d: the networks of question c as programs of each runtime, timed in turn in one process."""
 
 from dataclasses import replace
 
-from latency import can_be_made, kernel, measured
-from latency_programs import Subject, choosing, lower_all, plain, static
-from paper_answers import front, over_seeds
+from latency.measure import can_be_made, kernel, measured
+from latency.programs import Subject, choosing, lower_all, plain, static
+from paper.answers import front, over_seeds
 from rich.console import Console
 
 from fedgate.device_runtime.formats import macs

@@ -1,4 +1,4 @@
-"""What latency.py shows: a table a runtime and model, and latency against density."""
+"""What is shown: a table a runtime and model, and latency against density."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""From finished runs to the rows of paper.py's tables, and what they say over the seeds: pure functions."""
+"""From finished runs to rows, and what the rows say over the seeds: pure functions."""
 
 from collections import defaultdict
 

@@ -5,8 +5,8 @@ average the weights. A turn is a round of each, one after the other, and the nex
 is the median over the turns. After the first one, which warms up, both must hold the same weights. Start-up (processes,
 imports, Ray) is reported beside it. Flower is installed into build/flower-env at the first time.
 
-    python benchmarks/simulation.py                                 # random images for ResNet-32
-    python benchmarks/simulation.py --data PATH/TO/cifar10
+    python benchmarks/simulation                            # random images for ResNet-32
+    python benchmarks/simulation --data PATH/TO/cifar10
 """
 
 import contextlib
@@ -22,9 +22,9 @@ from pathlib import Path
 
 import click
 import numpy as np
-import simulation_workload
 import torch
 from result_file import json_option, write_result
+from simulation.workload import make
 
 from fedgate.device_runtime.bench.stats import median_interval, paired_ratio
 from fedgate.device_runtime.board.machine import OtherLoad, cpu_name
@@ -38,7 +38,7 @@ from fedgate.train.network.channels import update_spec
 from fedgate.train.server.downloads import Broadcast, note_changes
 from fedgate.train.strategies import initial_state, round_step, strategy_of
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 FLOWER = "flwr[simulation]>=1.41,<1.42"
 START_SECONDS = 180  # for Ray and its actors, on a slow machine
 
@@ -77,12 +77,11 @@ class Flower:
     """Flower's side: a process that runs its simulation and does a round when it is asked to."""
 
     def __init__(self, python, folder, cores):
-        script = Path(__file__).with_name("simulation_flower.py")
-        environment = os.environ | {"PYTHONPATH": str(script.parent), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "benchmarks"), "OMP_NUM_THREADS": "1"}
         self.log = Path(folder, "flower.log")
         address = str(Path(folder, "socket"))
         with Listener(address) as listener, self.log.open("wb") as log:
-            command = [python, script, folder, address, str(cores)]
+            command = [python, "-m", "simulation.flower", folder, address, str(cores)]
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
             listener._listener._socket.settimeout(START_SECONDS)
             try:
@@ -245,11 +244,7 @@ def main(data, clients, images, epochs, turns, workers, only, without_flower, qu
     for key, facts in workloads.items():
         if only in (None, key):
             with tempfile.TemporaryDirectory() as folder:
-                made = simulation_workload.make(Path(folder), *facts)
+                made = make(Path(folder), *facts)
                 rows.append(compare(*made, folder, python, workers, turns))
             show(rows[-1])
     write_result(json_path, rows)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""The trainings of paper.py: one for each arm and seed, kept and resumed (kept_runs.py), and how good they are."""
+"""The trainings: one for each arm and seed, kept and resumed (kept_runs.py), and how good they are."""
 
 import functools
 from dataclasses import dataclass

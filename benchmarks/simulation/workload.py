@@ -1,4 +1,4 @@
-"""What both sides of simulation.py train: the clients' data in a folder, which all processes map, and their tasks."""
+"""What both sides train: the clients' data in a folder, which all processes map, and their tasks."""
 
 import json
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""Which arms paper.py compares with each other, and the data, sizes and options that they share."""
+"""Which arms are compared with each other, and the data, sizes and options that they share."""
 
 import dataclasses
 import hashlib
@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from kept_runs import RUNS, count_images, subset
-from paper_arms import KINDS, Arm, central_arms, federated_arms
-from paper_budget import LARGE_FROM, Size, fit, measured_speeds, part_seconds
+from paper.arms import KINDS, Arm, central_arms, federated_arms
+from paper.budget import LARGE_FROM, Size, fit, measured_speeds, part_seconds
 
 from fedgate.train.config.presets import PRESETS
 from fedgate.train.data.load import load_data
@@ -63,7 +63,7 @@ def groups_of(parts, classes, shape, options, density, densities, preset=None, k
     """The `Group`s that the questions need, at most one federation and then one of c and d.
 
     options: of `TrainConfig`, the model among them; those of a preset win. density: of the federation's gates.
-    kinds: of c and d, some of `paper_arms.KINDS`.
+    kinds: of c and d, some of `arms.KINDS`.
     """
     shared, found = EACH | options, []
     if preset:

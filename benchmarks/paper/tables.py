@@ -1,6 +1,6 @@
-"""What paper.py prints: a table for each question, over the seeds."""
+"""What is printed: a table for each question, over the seeds."""
 
-from paper_answers import over_seeds, percent
+from paper.answers import over_seeds, percent
 
 from fedgate.device_runtime.tables import share, table
 

@@ -1,8 +1,8 @@
-"""paper.py's figures: gaps by arm and client, bytes to the target, accuracy against MACs, and against latency."""
+"""A figure for each question: gaps by arm and client, bytes to the target, accuracy against MACs and latency."""
 
 import numpy as np
 from matplotlib.figure import Figure
-from paper_answers import MARGINS, over_seeds
+from paper.answers import MARGINS, over_seeds
 
 from fedgate.device_runtime.storage import write_file
 from fedgate.train.report.style import COLOURS, MUTED, WIDTH, Plot, line_style, png_bytes, styled, svg_bytes

@@ -1,4 +1,4 @@
-"""How much paper.py can train in the time it has: image size, images and rounds, from the speed of this machine."""
+"""How much can be trained in the time there is: image size, images and rounds, from the speed of this machine."""
 
 import time
 from dataclasses import dataclass, replace

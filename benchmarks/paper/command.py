@@ -7,7 +7,7 @@
        MACs: slim networks, networks with narrow residual blocks and whole streams, both also with a scale for each
        input, gates inside of the blocks alone, and each gated network's own `static` one
     d  latency, MACs and accuracy together: c's networks as programs of each runtime, batch 1, one thread, ratios to
-       dense in the same rounds of one process (see latency.py)
+       dense in the same rounds of one process (see latency/)
 
 All arms of a question have the same architecture (but the slim ones), data, seeds, rounds and optimizer. a and b are
 federations, an epoch a round; c and d train one client that has all images, three epochs a round. `--budget MINUTES`
@@ -20,7 +20,7 @@ An arm is as good as dense FedAvg in the first round whose test accuracy reaches
 less a margin. Spreads are from the lowest to the highest seed. Runs are kept below build/runs/ and go on where they
 stopped, also after Ctrl-C, by the same command; the budget that was chosen is kept there, too.
 
-    python benchmarks/paper.py --data PATH/TO/cifar10 --budget 60 --seeds 0,1 --json paper.json --figures paper
+    python benchmarks/paper --data PATH/TO/cifar10 --budget 60 --seeds 0,1 --json paper.json --figures paper
 """
 
 import dataclasses
@@ -28,14 +28,14 @@ from pathlib import Path
 
 import click
 from common import machine
-from paper_answers import accuracy_row, byte_rows, gap_row, verdicts
-from paper_arms import KINDS, PARTS
-from paper_budget import Size
-from paper_figures import draw
-from paper_groups import SMALL, Source, choose_sizes, groups_of, kept_choice
-from paper_latency import latency_rows
-from paper_runs import finished, static_of
-from paper_tables import show
+from paper.answers import accuracy_row, byte_rows, gap_row, verdicts
+from paper.arms import KINDS, PARTS
+from paper.budget import Size
+from paper.figures import draw
+from paper.groups import SMALL, Source, choose_sizes, groups_of, kept_choice
+from paper.latency import latency_rows
+from paper.runs import finished, static_of
+from paper.tables import show
 from result_file import json_option, write_result
 
 from fedgate.device_runtime.errors import FedgateError, UsageError, choose
@@ -168,7 +168,3 @@ def main(data, parts, budget, rounds, train_images, test_images, preset, image_s
     if figures:
         for path in draw(rows, Path(figures)):
             tell(str(path))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,10 +1,10 @@
-"""Flower's side of simulation.py, in an environment of its own: a ClientApp, a ServerApp, its Ray simulation.
+"""Flower's side, in an environment of its own: a ClientApp, a ServerApp, its Ray simulation.
 
 Set up as Flower's documentation advises: the app is a module that the actors import, each client asks for one CPU, so
 that every core has an actor; Ray, actors, network and data stay between rounds; updates travel as Flower's own records
 of arrays, and its FedAvg averages them. `run_simulation` is the engine of `flwr run` without its daemons.
 
-    python benchmarks/simulation_flower.py FOLDER SOCKET CORES
+    PYTHONPATH=benchmarks python -m simulation.flower FOLDER SOCKET CORES
 """
 
 import functools
@@ -18,13 +18,13 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-import simulation_workload
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
+from simulation.workload import read
 
 from fedgate.train.local.client import train_locally
 from fedgate.train.network.build import load_tensors
@@ -36,7 +36,7 @@ client_app = ClientApp()
 def prepared(folder):
     """An actor's network and its view of the data, made once."""
     torch.set_num_threads(1)
-    workload, *data = simulation_workload.read(folder)
+    workload, *data = read(folder)
     return workload, workload.network(), *data
 
 
@@ -62,7 +62,7 @@ def serve(folder, address, cores):
     Answers each turn's number with (seconds, weights by name).
     """
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    workload = simulation_workload.read(folder)[0]
+    workload = read(folder)[0]
     server_app = ServerApp()
 
     @server_app.main()
@@ -97,6 +97,6 @@ def serve(folder, address, cores):
 
 
 if __name__ == "__main__":
-    import simulation_flower  # under its own name, by which the actors import it: as __main__ it would travel by value
+    from simulation import flower  # the name by which the actors import it: as __main__ it would travel by value
 
-    simulation_flower.serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    flower.serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,10 @@
+"""`python benchmarks/simulation` runs command.py, which says what it compares."""
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # this folder is a package of that one
+
+from simulation.command import main  # noqa: E402
+
+main()
