@@ -1,90 +1,110 @@
-"""Keep the figures of README and docs/ equal to the results that lie in benchmarks/results/.
+"""Write the tables of README and docs/ from the results that lie in benchmarks/results/.
 
-figures/ says which sentence or table takes which figures from which result. Without an option the figures are written
-into the pages, and the commands into the table of them; --check changes nothing and fails where a page and a result
-differ, where a phrase stands in no page, where something that looks measured stands in no phrase, and where a result is
-used by none.
+A page says where a table stands, figures/ what is in it:
+
+    <!-- table: training-step -->
+    <!-- end -->
+
+Without an option each is written between its markers, and so is the table of all results' commands. --check changes
+nothing, and fails where a page's table is not what the results give, where a marker names no table, where a table
+stands in no page, where a result is used by none, and where prose has a figure that looks measured (unsourced.py).
 
     python benchmarks/train_step.py --json benchmarks/results/train_step.json
     python benchmarks/readme.py
 """
 
+import itertools
 import re
 import sys
 from pathlib import Path
 
 import click
 import figures
-from figures.settings import SETTINGS
-from phrases import Phrase, corrected, places, unsourced
 from result_file import RESULTS, read_result
+from unsourced import blank, unsourced
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/*.md", "android_demo/README.md")
 WRITTEN = "options.md"  # by the declarations of the options, whose numbers no measurement gives
-COMMANDS = re.compile(r"(\| result \| command \|\n\|---\|---\|\n)(?:\|.*\n)*")  # a table of one line a result
+MARKED = re.compile(r"^<!-- (\w+): ([\w-]+) -->\n((?:(?!<!--).*\n)*?)<!-- end -->$", re.MULTILINE)
+FENCE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 
 
-def all_phrases():
-    """[(names of its results, Phrase)], of the results that are there; [what is missing]."""
-    found, wrong, used = [], [], set()
-    for names, function in figures.registered().items():
-        used |= set(names)
-        missing = [name for name in names if not (RESULTS / f"{name}.json").is_file()]
+def made_tables(folder=RESULTS):
+    """({("table" or "listing", name): its Markdown}, [what is wrong]), from the results of a folder."""
+    there = {path.stem: path for path in sorted(folder.glob("*.json"))}
+    made, wrong, used = {("table", "commands"): commands(there.values())}, [], set()
+    for (kind, name), (results, function) in figures.registered().items():
+        used |= set(results)
+        missing = [result for result in results if result not in there]
         if missing:
-            wrong.append(f"{function.__module__}.{function.__name__}: no benchmarks/results/{missing[0]}.json")
-            continue
-        made = function(*(read_result(RESULTS / f"{name}.json") for name in names))
-        found += [(", ".join(names), Phrase(" ".join(template.split()), values)) for template, *values in made]
-    unused = sorted({path.stem for path in RESULTS.glob("*.json")} - used)
-    return found, [*wrong, *(f"benchmarks/results/{name}.json: no page takes a figure from it" for name in unused)]
+            wrong.append(f"{kind} {name}: there is no benchmarks/results/{missing[0]}.json")
+        else:
+            made[kind, name] = function(*(read_result(there[result]) for result in results))
+    unused = sorted(there.keys() - used)
+    return made, [*wrong, *(f"benchmarks/results/{name}.json: no table is made of it" for name in unused)]
 
 
-def command_lines():
-    """The table of commands: a line for each result."""
-    return "".join(
-        f"| [{path.stem}](../benchmarks/results/{path.name}) | `{read_result(path)[0]['command']}` |\n"
-        for path in sorted(RESULTS.glob("*.json"))
-    )
+def commands(paths):
+    """A line for each result."""
+    lines = [(f"[{p.stem}](../benchmarks/results/{p.name})", f"`{read_result(p)[0]['command']}`") for p in paths]
+    return figures.as_table([("result", "command"), *lines])
 
 
-def compare(pages, phrases):
-    """(corrected pages, [what is wrong]); pages: path -> text; phrases: [(names of results, Phrase)]."""
-    wrong, better, lines = [], {}, command_lines()
-    stands = {name: [(source, phrase, place) for source, phrase in phrases for place in places(phrase, text)]
-              for name, text in pages.items()}  # fmt: skip
-    for source, phrase in phrases:
-        if not any(phrase is other for there in stands.values() for _, other, _ in there):
-            wrong.append(f"{source}: no page says '{phrase}'")
-    for name, there in stands.items():
-        text = pages[name]
-        for source, phrase, place in there:
-            if place.wrong(text):
-                said = re.sub(r"\s+", " ", text[slice(*place.span)])
-                wrong.append(f"{name} says '{said}'; {source} has '{phrase}'")
-        figured = corrected(text, [place for *_, place in there])
-        better[name] = COMMANDS.sub(lambda match: match[1] + lines, figured)
-        if any(match[0] != match[1] + lines for match in COMMANDS.finditer(text)):
-            wrong.append(f"{name}: the table of commands is not that of the results")
-        for line, figure, whole in unsourced(text, [place for *_, place in there], SETTINGS):
-            wrong.append(f"{name}:{line}: {figure} has no source: {whole[:100]}")
+def written(name, text, made):
+    """(a page's text with every table as it is made, [what is wrong with the page as it is]); name: of the page."""
+    wrong = []
+
+    def put(match):
+        kind, table, body = match.groups()
+        right = made.get((kind, table))
+        if right is None:
+            known = ", ".join(sorted(table for known, table in made if known == kind)) or "table and listing are known"
+            wrong.append(f"{place(name, text, match.start())}: there is no {kind} '{table}' ({known})")
+            return match[0]
+        if body != right:
+            pairs = itertools.zip_longest(body.splitlines(), right.splitlines(), fillvalue="nothing")
+            first = next(((there, here) for there, here in pairs if there != here), ("other line ends", "its own"))
+            told = f"{first[0].strip()}\n    the results give {first[1].strip()}"
+            wrong.append(f"{place(name, text, match.start())}: the {kind} '{table}' has {told}")
+        return f"<!-- {kind}: {table} -->\n{right}<!-- end -->"
+
+    better = MARKED.sub(put, text)
+    prose = MARKED.sub(lambda match: blank(match[0]), text)
+    for stray in re.finditer("<!--.*", FENCE.sub(lambda match: blank(match[0]), prose)):
+        wrong.append(f"{place(name, text, stray.start())}: {stray[0]} is no marker with its end, each on its own line")
+    for line, figure, whole in unsourced(prose):
+        wrong.append(f"{name}:{line}: {figure} looks measured, so it belongs into a table: {whole[:100]}")
     return better, wrong
+
+
+def place(name, text, at):
+    return f"{name}:{text.count(chr(10), 0, at) + 1}"
+
+
+def compare(pages, made):
+    """({page: its text with every table as it is made}, [what is wrong]); pages: name -> text."""
+    both = {name: written(name, text, made) for name, text in pages.items()}
+    wrong = [line for _, lines in both.values() for line in lines]
+    stands = {match.groups()[:2] for text in pages.values() for match in MARKED.finditer(text)}
+    wrong += [f"no page has <!-- {kind}: {name} -->" for kind, name in made if (kind, name) not in stands]
+    return {name: text for name, (text, _) in both.items()}, wrong
 
 
 @click.command()
 @click.option("--check", is_flag=True, help="Change nothing; fail where pages and results differ.")
 def main(check):
-    """Write the figures of benchmarks/results/ into README and docs/."""
+    """Write the tables of README and docs/ from benchmarks/results/."""
     paths = [path for pattern in PAGES for path in sorted(REPOSITORY.glob(pattern)) if path.name != WRITTEN]
     pages = {str(path.relative_to(REPOSITORY)): path.read_text() for path in paths}
-    phrases, wrong = all_phrases()
-    better, more = compare(pages, phrases)
+    made, wrong = made_tables()
+    better, more = compare(pages, made)
     if not check:
         for name, text in better.items():
             if text != pages[name]:
                 (REPOSITORY / name).write_text(text)
-                click.echo(f"{name}: figures written")
-        more = compare(better, phrases)[1]
+                click.echo(f"{name}: tables written; read whether the text around them still holds")
+        more = compare(better, made)[1]
     for line in [*wrong, *more]:
         click.echo(line, err=True)
     sys.exit(bool(wrong or more))

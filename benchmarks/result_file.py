@@ -4,7 +4,7 @@
       "machine": "AMD EPYC, 2 cores, x86_64, AVX2, Linux", "versions": "CPython 3.11.7, torch 2.13.0+cpu, ..."}, ...]
 
 Nothing tells when it was measured, or names a folder of the machine: files in benchmarks/results/ are compared and
-kept. README and docs/ take their figures from those (readme.py).
+kept. The tables of README and docs/ are made of them (readme.py).
 """
 
 import importlib.metadata

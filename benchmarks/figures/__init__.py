@@ -1,31 +1,72 @@
-"""What README and docs/ say about the results in benchmarks/results/: the phrases, with places for their figures.
+"""The tables of README and docs/: a function for each, from the rows of results in benchmarks/results/ to cells.
 
-A module here has functions that take the rows of one or more results and yield phrases, each a text as it stands in a
-page, with a place for each measured figure, and those figures:
+    @table("train_step")
+    def training_step(rows):
+        yield "runtime", "to eager PyTorch"
+        for row in rows:
+            yield row["runtime"], f"{row['ratio_to_eager']:.2f}"
 
-    @of("train_step")
-    def train_step(rows):
-        litert, executorch = (row["ratio_to_eager"] for row in rows)
-        yield "LiteRT {:.2f}, ExecuTorch {:.2f}", litert, executorch
+Its arguments are the rows of the results that the decorator names; the first line that it yields are the heads of the
+columns. In a page, or in several, it stands where these lines are:
 
-A whole table is a phrase as well. Line breaks and ** around a figure are the page's. `benchmarks/readme.py` compares
-the pages with the results, or writes the figures into them.
+    <!-- table: training-step -->
+    <!-- end -->
+
+`python benchmarks/readme.py` writes it between them. A `listing` returns the text of a code block.
 """
 
 import importlib
 import pkgutil
+from collections.abc import Callable
+from typing import NamedTuple
 
-PHRASES = {}  # the names of results -> the function that takes their rows
+
+class Made(NamedTuple):
+    """What is made of some results: `function` takes the rows of each and returns Markdown."""
+
+    results: tuple[str, ...]
+    function: Callable
 
 
-def of(*names):
-    """Register a function of the rows of some results: its arguments are in the order of `names`."""
+REGISTERED: dict[tuple[str, str], Made] = {}  # ("table" or "listing", name)
+RUNTIMES = {"executorch": "ExecuTorch", "litert": "LiteRT", "onnx": "ONNX Runtime"}
 
-    def register(function):
-        PHRASES[names] = function
+
+def table(*results):
+    """Register a function that yields rows of cells, the heads first."""
+    return register("table", results, as_table)
+
+
+def listing(*results):
+    """Register a function that returns the text of a code block."""
+    return register("listing", results, lambda text: f"```\n{text.rstrip()}\n```\n")
+
+
+def register(kind, results, markdown):
+    def add(function):
+        key = kind, function.__name__.replace("_", "-")
+        if key in REGISTERED:
+            raise ValueError(f"two functions make the {' '.join(key)}")
+        REGISTERED[key] = Made(results, lambda *rows: markdown(function(*rows)))
         return function
 
-    return register
+    return add
+
+
+def as_table(rows):
+    """A Markdown table of rows of cells, the heads first."""
+    heads, *lines = rows
+    if any(len(line) != len(heads) for line in lines):
+        raise ValueError(f"a row has another number of cells than the heads {heads}")
+    head, *body = (f"| {' | '.join(line)} |\n" for line in (heads, *lines))
+    return "".join([head, f"|{'---|' * len(heads)}\n", *body])
+
+
+def registered():
+    """All of REGISTERED, after the modules here are imported."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return REGISTERED
 
 
 def where(rows, **facts):
@@ -36,8 +77,11 @@ def where(rows, **facts):
     return found[0]
 
 
-def registered():
-    """All of PHRASES, after its modules are imported."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    return PHRASES
+def both(values, form=".1f"):
+    """The figures of two seeds, or of more: `1.8 and 0.8`."""
+    return " and ".join(format(value, form) for value in values)
+
+
+def spread(values, form=".1f"):
+    """Their mean, and from the lowest to the highest."""
+    return f"{sum(values) / len(values):{form}} ({min(values):{form}} to {max(values):{form}})"

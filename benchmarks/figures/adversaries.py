@@ -1,12 +1,12 @@
-"""Phrases about adversaries."""
+"""What one adversary costs."""
 
 import numpy as np
 
-from . import of
+from . import table
 
 SAID = {
     "nobody": "nobody: all are honest",
-    "nothing": "one never takes part",
+    "nothing": "one never takes part, with {:.0f} % of the images",
     "sign flip": "its change, negated",
     "scaled": "ten times its change, negated",
     "noise": "noise of deviation 100",
@@ -23,23 +23,18 @@ SAID = {
 HEADS = {"default": "default", "trimmed-mean": "`trimmed-mean`", "median": "`median`", "clip": "`--clip-update 1`"}
 
 
-@of("adversaries", "adversaries-seed-1", "adversaries-robust", "adversaries-robust-seed-1")
+@table("adversaries", "adversaries-seed-1", "adversaries-robust", "adversaries-robust-seed-1")
 def adversaries(*results):
-    rows, found = [row for result in results for row in result], {}
+    rows, accuracies = [row for result in results for row in result], {}
     for row in rows:
-        found.setdefault((row["adversary"], row["aggregation"]), []).append(100 * row["accuracy"])
+        accuracies.setdefault((row["adversary"], row["aggregation"]), []).append(100 * row["accuracy"])
+    found = {key: float(np.mean(each)) for key, each in accuracies.items()}
     options = list(dict.fromkeys(row["aggregation"] for row in rows))
-    heads = " | ".join(["what one client of ten sends", *(HEADS[option] for option in options)])
-    lines = [f"| {heads} |", "|" + "---|" * (1 + len(options))]
-    values = []
+    share = 100 * float(np.mean([row["share"] for row in rows]))
+    first, *others = options
+    heads = [HEADS[first], f"{HEADS[first]}, above the second line", *(HEADS[option] for option in others)]
+    yield ["what one client of ten sends", *heads]
     for name in dict.fromkeys(row["adversary"] for row in rows):
-        measured = [float(np.mean(found[name, option])) if (name, option) in found else None for option in options]
-        lines.append("| " + " | ".join([SAID[name], *("" if value is None else "{:.1f}" for value in measured)]) + " |")
-        values += [value for value in measured if value is not None]
-    yield "\n".join(lines), *values
-    shares = [row["share"] for row in rows if row["aggregation"] == options[0]]
-    yield "It holds {:.0f} % of all training images", 100 * float(np.mean(shares))
-    nothing = np.mean(found["nothing", options[0]])
-    means = {name: float(np.mean(each)) for (name, option), each in found.items() if option == options[0]}
-    yield "at most {:.1f} points, with wrong labels", float(nothing - means.pop("labels"))
-    yield "all others at most {:.1f}", float(nothing - min(means.values()))
+        more = found[name, first] - found["nothing", first]
+        values = [f"{found[name, first]:.1f}", "" if name == "nothing" else f"{more:+.1f}"]
+        yield [SAID[name].format(share), *values, *(f"{found[name, option]:.1f}" for option in others)]

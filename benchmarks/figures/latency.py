@@ -1,6 +1,6 @@
-"""Phrases about latency."""
+"""What skipping gains: latency, of untrained networks."""
 
-from . import of, where
+from . import table, where
 
 # Networks as the tables name them -> (model, side of the input).
 NETWORKS = {
@@ -9,10 +9,6 @@ NETWORKS = {
     "ResNet-18, 32x32": ("resnet18", 32),
     "ResNet-18, 224x224": ("resnet18", 224),
 }
-HEADS = (
-    "| network | MACs of `skip` | `skip`, LiteRT | MACs of `slim` | `slim`, LiteRT | `skip`, ExecuTorch "
-    "| `skip`, ExecuTorch, to LiteRT's dense |\n|---|---|---|---|---|---|---|\n"
-)
 
 
 def of_network(rows, network, runtime, role, threads=1):
@@ -22,59 +18,46 @@ def of_network(rows, network, runtime, role, threads=1):
     return where(rows, model=model, input=side, runtime=runtime, role=role, threads=threads, density=density)
 
 
-@of("latency")
-def latency(rows):
-    lines, values, slower = [], [], []
+def ratio(row):
+    return f"{row['ratio_to_dense']:.2f}"
+
+
+@table("latency")
+def skipping(rows):
+    heads = ("MACs of `skip`", "`skip`, LiteRT", "MACs of `slim`", "`slim`, LiteRT", "`skip`, ExecuTorch")
+    yield "network", *heads
     for name in NETWORKS:
         skip, slim, dense = (of_network(rows, name, "litert", role) for role in ("skip", "slim", "dense"))
-        theirs, baseline = (of_network(rows, name, "executorch", role) for role in ("skip", "dense"))
-        lines.append(f"| {name} | {{:.0f}} % | {{:.2f}} | {{:.0f}} % | {{:.2f}} | {{:.2f}} | {{:.2f}} |")
-        for row in (skip, slim):
-            values += [100 * row["executed_macs"] / row["dense_macs"], row["ratio_to_dense"]]
-        values += [theirs["ratio_to_dense"], theirs["p50_ms"] / dense["p50_ms"]]
-        slower.append(baseline["p50_ms"] / dense["p50_ms"])
-    yield HEADS + "\n".join(lines), *values
-    yield "its dense programs take {:.1f} to {:.1f} times as long as LiteRT's", min(slower), max(slower)
-    skip, dense = (of_network(rows, "ResNet-18, 224x224", "litert", role) for role in ("skip", "dense"))
-    yield (
-        "executes {:.0f} % of its MACs in {:.2f} of the time, at {:.0f} GMAC/s where dense XNNPACK does {:.0f}",
-        100 * skip["executed_macs"] / skip["dense_macs"],
-        skip["ratio_to_dense"],
-        skip["gmacs"],
-        dense["gmacs"],
-    )
-    levels = [row for row in rows if (row["model"], row["runtime"], row["role"]) == ("resnet32", "litert", "skip")]
-    asked = ", ".join(str(row["density"]) for row in levels)
-    yield (
-        f"ResNet-32 on LiteRT, density {asked}: " + ", ".join(["{:.2f}"] * len(levels)) + " of dense",
-        *(row["ratio_to_dense"] for row in levels),
-    )
-    yield (
-        "`dense-int8`, by the runtime's own quantiser, takes {:.2f} of dense on LiteRT (ResNet-32), {:.2f} (VGG-16), "
-        "{:.2f} (ResNet-18 at 32x32) and {:.2f} (at 224x224)",
-        *(of_network(rows, name, "litert", "dense-int8")["ratio_to_dense"] for name in NETWORKS),
-    )
-    yield (
-        "on ExecuTorch {:.2f}, {:.2f}, {:.2f} and {:.2f} of ExecuTorch's dense",
-        *(of_network(rows, name, "executorch", "dense-int8")["ratio_to_dense"] for name in NETWORKS),
-    )
+        theirs = of_network(rows, name, "executorch", "skip")["p50_ms"] / dense["p50_ms"]
+        macs = [f"{100 * row['executed_macs'] / row['dense_macs']:.0f} %" for row in (skip, slim)]
+        yield name, macs[0], f"**{ratio(skip)}**", macs[1], ratio(slim), f"{theirs:.2f}"
 
 
-@of("latency-threads")
-def threads(rows):
-    networks = ("VGG-16, 32x32", "ResNet-18, 32x32", "ResNet-32, 32x32", "ResNet-18, 224x224")
-    yield (
-        "With two threads, LiteRT: {:.2f} (VGG-16), {:.2f} (ResNet-18 at 32x32), {:.2f} (ResNet-32) and "
-        "{:.2f} (ResNet-18 at 224x224",
-        *(of_network(rows, name, "litert", "skip", 2)["ratio_to_dense"] for name in networks),
-    )
+@table("latency")
+def latency_of_executorch(rows):
+    yield "network", "dense, to LiteRT's dense", "`skip`, to its own dense", "`dense-int8`, to its own dense"
+    for name in NETWORKS:
+        dense, skip, int8 = (of_network(rows, name, "executorch", role) for role in ("dense", "skip", "dense-int8"))
+        slower = dense["p50_ms"] / of_network(rows, name, "litert", "dense")["p50_ms"]
+        yield name, f"{slower:.2f}", ratio(skip), ratio(int8)
 
 
-@of("latency-onnx")
-def onnx(rows):
-    skip = [where(rows, role="skip", density=density, threads=1)["ratio_to_dense"] for density in (0.5, 0.25, 1.0)]
-    slim = of_network(rows, "ResNet-32, 32x32", "onnx", "slim")["ratio_to_dense"]
-    yield (
-        "to its own dense program: `skip` {:.2f}, `slim` {:.2f}; at density 0.25 `skip` {:.2f}, at 1.0 {:.2f}",
-        *(skip[0], slim, *skip[1:]),
-    )
+@table("latency", "latency-threads")
+def latency_of_litert(rows, threaded):
+    heads = ("dense, GMAC/s", "`skip`, GMAC/s", "`skip` on two threads, to dense on two", "`dense-int8`, to dense")
+    yield "network", *heads
+    for name in NETWORKS:
+        dense, skip, int8 = (of_network(rows, name, "litert", role) for role in ("dense", "skip", "dense-int8"))
+        two = of_network(threaded, name, "litert", "skip", 2)
+        yield name, f"{dense['gmacs']:.0f}", f"{skip['gmacs']:.0f}", ratio(two), ratio(int8)
+
+
+@table("latency", "latency-onnx")
+def dial(rows, onnx):
+    yield "ResNet-32, 32x32", "LiteRT", "ONNX Runtime"
+    facts = {"model": "resnet32", "threads": 1}
+    pairs = [(rows, facts | {"runtime": "litert"}), (onnx, facts | {"runtime": "onnx"})]
+    skipped = [row for row in rows if (row["model"], row["runtime"], row["role"]) == ("resnet32", "litert", "skip")]
+    for role, density in [*(("skip", row["density"]) for row in skipped), ("slim", 0.5)]:
+        cells = [ratio(where(found, role=role, density=density, **these)) for found, these in pairs]
+        yield f"`{role}`, density {density:g}", *cells

@@ -1,6 +1,6 @@
-"""Phrases about the paper's questions: accuracy against MACs, over-fitting, bytes."""
+"""The paper's questions: accuracy against MACs, over-fitting, bytes, latency."""
 
-from . import of, where
+from . import RUNTIMES, both, spread, table, where
 
 NETWORKS = {
     "dense": "dense",
@@ -13,12 +13,7 @@ NETWORKS = {
     "narrow-scale": "narrow blocks with a scale",
 }
 GATE = {"fbs": "fbs", "slim-scale": "scale", "narrow-scale": "scale"}  # of the networks whose gate is not `paper`
-
-
-def spread(rows, key, factor=100):
-    """Mean, lowest and highest over the seeds."""
-    values = [factor * row[key] for row in rows]
-    return sum(values) / len(values), min(values), max(values)
+ACCURACY = ("MACs of dense", "accuracy, %", "its `static` network, %", "mask overlap", "train - test, points")
 
 
 def by_arm(rows, part):
@@ -30,23 +25,29 @@ def by_arm(rows, part):
     return found
 
 
-@of("paper-c")
-def central(rows):
-    yield accuracy_table(rows, "density", lambda row: "" if row["kind"] == "dense" else format(row["density"], "g"))
-    yield "Two seeds of one network differ by up to {:.1f} points", widest(rows)
+def percent(rows, key):
+    """A share of each row, as a percentage."""
+    return [100 * row[key] for row in rows]
 
 
-@of("paper-half")
+def accuracy_cells(rows):
+    """arm -> (its rows of question c, one a seed; its cells below `ACCURACY`)."""
+    arms, gaps, found = by_arm(rows, "c"), by_arm(rows, "a"), {}
+    for arm, mine in arms.items():
+        static, overlap = "", ""
+        if mine[0]["static_accuracy"] is not None:
+            static = spread(percent(mine, "static_accuracy"))
+            overlap = f"{sum(row['mask_overlap'] for row in mine) / len(mine):.2f}"
+        macs = f"{100 * mine[0]['macs'] / arms['dense'][0]['macs']:.0f} %"
+        found[arm] = mine, [macs, spread(percent(mine, "accuracy")), static, overlap, spread(percent(gaps[arm], "gap"))]
+    return found
+
+
+@table("paper-half")
 def half_of_the_macs(rows):
-    yield accuracy_table(rows, "`fedgate train`", lambda row: f"`{options(row)}`")
-    yield "two seeds of one network differ by up to {:.1f} points here", widest(rows)
-    yield latency_table(rows, densities=False)
-    accuracy = {(row["kind"], row["seed"]): 100 * row["accuracy"] for row in rows if row["part"] == "c"}
-    yield (
-        "Lost to the dense network, by seed: {:.1f} and {:.1f} points by narrow blocks, {:.1f} and {:.1f} by gates "
-        "inside of blocks, {:.1f} and {:.1f} by gates on all convolutions",
-        *(accuracy["dense", s] - accuracy[kind, s] for kind in ("narrow", "hidden", "paper") for s in (0, 1)),
-    )
+    yield "network", "`fedgate train`", *ACCURACY
+    for mine, cells in accuracy_cells(rows).values():
+        yield NETWORKS[mine[0]["kind"]], f"`{options(mine[0])}`", *cells
 
 
 def options(row):
@@ -59,112 +60,89 @@ def options(row):
     )
 
 
-def widest(rows):
-    """The largest difference in accuracy of one network's seeds, points."""
-    return max(high - low for _, low, high in (spread(found, "accuracy") for found in by_arm(rows, "c").values()))
+@table("paper-half")
+def lost_by_seed(rows):
+    arms = by_arm(rows, "c")
+    yield "points of accuracy", *(f"lost to dense, seed {row['seed']}" for row in arms["dense"]), "between its seeds"
+    dense = percent(arms["dense"], "accuracy")
+    for mine in arms.values():
+        values = percent(mine, "accuracy")
+        lost = [f"{best - value:.1f}" for best, value in zip(dense, values, strict=True)]
+        yield NETWORKS[mine[0]["kind"]], *lost, f"{max(values) - min(values):.1f}"
 
 
-def accuracy_table(rows, what, tell):
-    """A line for each network of question c and its values; what, tell: the head of its second column, and its text."""
-    arms, gaps = by_arm(rows, "c"), by_arm(rows, "a")
-    dense = arms["dense"][0]["macs"]
-    heads = f"| network | {what} | MACs of dense | accuracy, % | its `static` network, % | mask overlap "
-    heads += "| train - test, points |"
-    lines, values = [], []
-    for arm, found in arms.items():
-        first = found[0]
-        line = f"| {NETWORKS[first['kind']]} | {tell(first)} "
-        line += "| {:.0f} % | {:.1f} ({:.1f} to {:.1f}) | "
-        values += [100 * first["macs"] / dense, *spread(found, "accuracy")]
-        if first["static_accuracy"] is not None:
-            line += "{:.1f} ({:.1f} to {:.1f}) | {:.2f} | "
-            values += [*spread(found, "static_accuracy"), spread(found, "mask_overlap", 1)[0]]
-        else:
-            line += "| | "
-        lines.append(line + "{:.1f} ({:.1f} to {:.1f}) |")
-        values += spread(gaps[arm], "gap")
-    return "\n".join([heads, "|---|---|---|---|---|---|---|", *lines]), *values
+@table("paper-c")
+def three_densities(rows):
+    yield "network", "density", *ACCURACY, "between its seeds, points"
+    for mine, cells in accuracy_cells(rows).values():
+        kind, values = mine[0]["kind"], percent(mine, "accuracy")
+        density = "" if kind == "dense" else f"{mine[0]['density']:g}"
+        yield NETWORKS[kind], density, *cells, f"{max(values) - min(values):.1f}"
 
 
-@of("communication-longer", "communication")
-def bytes_of_gates(longer, rows):
-    coded = [where(rows, seed=seed, arm="dense-int4", margin=0)["bytes"] for seed in (0, 1)]
-    gated = [where(found, seed=seed, arm="gated-int4", margin=0)["bytes"] for seed, found in ((0, rows), (1, longer))]
-    more = [own / dense for own, dense in zip(gated, coded, strict=True)]
-    yield "by the same codec gates needed {:.1f} and {:.1f} times the bytes of a dense network", *more
-
-
-@of("paper-digits")
+@table("paper-digits")
 def federations(rows):
-    seeds = sorted({row["seed"] for row in rows})
-    heads = (
-        "| federation | accuracy, % | rounds | bytes, to dense FedAvg's | train - test, points | largest of a client |"
-    )
-    lines, values, gaps = [], [], by_arm(rows, "a")
-    for arm, found in by_arm([row for row in rows if row.get("margin") == 2], "b").items():
-        line = f"| {arm} | " + " and ".join(["{:.1f}"] * len(seeds)) + " | "
-        values += [100 * row["final_accuracy"] for row in found]
-        for key, figure in (("rounds_to_target", "{}"), ("ratio_to_dense", "{:.2f}")):
-            there = [row[key] for row in found if row[key] is not None]
-            line += " and ".join(figure if row[key] is not None else "never" for row in found) + " | "
-            values += there
-        if arm in gaps:
-            line += " and ".join(["{:.1f}"] * len(seeds)) + " | " + " and ".join(["{:.1f}"] * len(seeds)) + " |"
-            values += [100 * row[key] for key in ("gap", "client_gap_high") for row in gaps[arm]]
-        else:
-            line += "| |"
-        lines.append(line)
-    yield "\n".join([heads, "|---|---|---|---|---|---|", *lines]), *values
-    own = {(row["algorithm"], row["sends"], row["seed"]): row["bytes"] for row in rows if row.get("margin") == 2}
-
-    def of_dense(upload, *algorithms):
-        """The least and the most bytes of gates to those of the dense network by the same algorithm."""
-        ratios = [own[a, f"gated, {upload} upload", s] / own[a, "dense", s] for a in algorithms for s in seeds]
-        return min(ratios), max(ratios)
-
-    others = ("fedavg", "fedprox", "fednova")
-    yield (
-        "with salient uploads gates needed {:.2f} to {:.2f} of the bytes of the dense network by the same algorithm, "
-        "with full uploads {:.2f} to {:.2f} by FedAvg, FedProx and FedNova, and {:.2f} to {:.2f} by SCAFFOLD",
-        *of_dense("salient", *others, "scaffold"),
-        *of_dense("full", *others),
-        *of_dense("full", "scaffold"),
-    )
+    heads = ("accuracy, %", "rounds", "bytes, to dense FedAvg's", "train - test, points", "largest of a client")
+    yield "federation", *heads
+    gaps = by_arm(rows, "a")
+    for arm, mine in by_arm([row for row in rows if row.get("margin") == 2], "b").items():
+        spent = [
+            " and ".join("never" if row[key] is None else format(row[key], form) for row in mine)
+            for key, form in (("rounds_to_target", "d"), ("ratio_to_dense", ".2f"))
+        ]
+        fit = [both(percent(gaps[arm], key)) if arm in gaps else "" for key in ("gap", "client_gap_high")]
+        yield arm, both(percent(mine, "final_accuracy")), *spent, *fit
 
 
-@of("paper-digits-d")
-def latency(rows):
-    yield latency_table(rows)
+@table("paper-digits")
+def bytes_of_gates(rows):
+    uploads = ("full upload", "salient upload")
+    yield "algorithm", *(f"gates, {upload}" for upload in uploads)
+    sent = [row for row in rows if row.get("margin") == 2]
+    for algorithm in ("fedavg", "fedprox", "fednova", "scaffold"):
+        dense = [row["bytes"] for row in sent if (row["algorithm"], row["sends"]) == (algorithm, "dense")]
+        cells = []
+        for upload in uploads:
+            own = [r["bytes"] for r in sent if (r["algorithm"], r["sends"]) == (algorithm, f"gated, {upload}")]
+            cells.append(both([mine / theirs for mine, theirs in zip(own, dense, strict=True)], ".2f"))
+        yield algorithm, *cells
 
 
-def latency_table(rows, densities=True):
-    """A line for each program of question d, and its values; densities: whether there is a column for them."""
-    rows = [row for row in rows if row["part"] == "d"]
-    runtimes = ("litert", "executorch", "onnx")
-    lines, values = [], []
-    for first in (row for row in rows if row["runtime"] == runtimes[0]):
-        kind, _, density = first["arm"].partition(" ")
-        name = NETWORKS[kind] + (f", `{first['role']}`" if kind in ("paper", "fbs", "hidden") else "")
-        line = f"| {name} |" + (f" {density} |" if densities else "")
-        line += " {:.1f} ({:.1f} to {:.1f}) | {:.0f} % |"
-        values += [100 * first[key] for key in ("accuracy", "accuracy_low", "accuracy_high")]
-        values.append(100 * first["executed_macs"] / first["dense_macs"])
-        for runtime in runtimes:
-            row = where(rows, runtime=runtime, arm=first["arm"], role=first["role"])
-            line += " {:.2f} |"
-            values.append(row["ratio_to_dense"])
-        lines.append(line)
-    heads = "| network |" + (" density |" if densities else "")
-    heads += " accuracy, % | MACs executed | LiteRT | ExecuTorch | ONNX Runtime |"
-    return "\n".join([heads, "|---" * (heads.count("|") - 1) + "|", *lines]), *values
-
-
-@of("paper-a")
+@table("paper-a")
 def over_fitting(rows):
-    of = {kind: [where(rows, seed=seed, kind=kind) for seed in (0, 1)] for kind in ("dense", "paper")}
-    yield (
-        "the gap of the dense network is {:.1f} and {:.1f} points, and {:.1f} and {:.1f} with gates at density 0.5; by "
-        "client at most {:.1f} and {:.1f}, and {:.1f} and {:.1f}. Test accuracy is {:.1f} and {:.1f} %, and {:.1f} and "
-        "{:.1f} %",
-        *(100 * row[key] for key in ("gap", "client_gap_high", "accuracy") for kind in of for row in of[kind]),
-    )
+    yield "network", "test accuracy, %", "train - test, points", "largest of a client"
+    for kind, name in (("dense", "dense"), ("paper", "`paper` gates, density 0.5")):
+        mine = [where(rows, seed=seed, kind=kind) for seed in (0, 1)]
+        yield name, *(both(percent(mine, key)) for key in ("accuracy", "gap", "client_gap_high"))
+
+
+@table("paper-half")
+def programs_of_half(rows):
+    yield "network", "accuracy, %", "MACs executed", *RUNTIMES_OF_D.values()
+    for first, cells in program_cells(rows):
+        yield program_name(first), *cells
+
+
+@table("paper-digits-d")
+def programs_of_digits(rows):
+    yield "network", "density", "accuracy, %", "MACs executed", *RUNTIMES_OF_D.values()
+    for first, cells in program_cells(rows):
+        yield program_name(first), first["arm"].partition(" ")[2], *cells
+
+
+RUNTIMES_OF_D = {name: RUNTIMES[name] for name in ("litert", "executorch", "onnx")}
+
+
+def program_name(row):
+    kind = row["arm"].partition(" ")[0]
+    return NETWORKS[kind] + (f", `{row['role']}`" if kind in ("paper", "fbs", "hidden") else "")
+
+
+def program_cells(rows):
+    """For each program of question d its row on the first runtime, and its cells: accuracy, MACs, ratios to dense."""
+    rows = [row for row in rows if row["part"] == "d"]
+    for first in (row for row in rows if row["runtime"] == next(iter(RUNTIMES_OF_D))):
+        mean, low, high = (100 * first[key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
+        macs = f"{100 * first['executed_macs'] / first['dense_macs']:.0f} %"
+        timed = [where(rows, runtime=name, arm=first["arm"], role=first["role"]) for name in RUNTIMES_OF_D]
+        yield first, [f"{mean:.1f} ({low:.1f} to {high:.1f})", macs, *(f"{row['ratio_to_dense']:.2f}" for row in timed)]

@@ -1,99 +1,85 @@
-"""Phrases about training: bytes, densities, personal programs, speed."""
+"""Training: bytes, densities, personal programs, speed."""
 
-from . import of, where
+from . import table, where
 
-
-@of("communication", "communication-longer")
-def communication(rows, longer):
-    def of_arm(seed, arm, rows=rows):
-        return where(rows, seed=seed, arm=arm, margin=0)
-
-    lines, values = [], []
-    for seed, gated in ((0, of_arm(0, "gated-int4")), (1, of_arm(1, "gated-int4", longer))):
-        dense, rounds = of_arm(seed, "dense"), gated["rounds"] + gated["more_rounds"]
-        lines.append(
-            f"| {seed} | {{:.1f}} % after {{}} rounds, {{:.0f}} MB | as good after {{}} of {rounds}, {{:.0f}} MB "
-            "| {:.2f} | {:.1f} % |"
-        )
-        values += [100 * dense["target"], dense["rounds_to_target"], dense["bytes"] / 1e6]
-        values += [gated["rounds_to_target"], gated["bytes"] / 1e6, gated["ratio_to_dense"]]
-        values.append(100 * gated["final_accuracy"])
-    heads = "| seed | dense | gated, `int4` | bytes of it | it ends at |\n|---|---|---|---|---|\n"
-    yield heads + "\n".join(lines), *values
-    short = of_arm(1, "gated-int4")
-    yield (
-        "With only 30 rounds seed 1 ended {:.1f} points short",
-        100 * (of_arm(1, "dense")["target"] - short["final_accuracy"]),
-    )
-    coded = [of_arm(seed, "dense-int4") for seed in (0, 1)]
-    yield (
-        "dense with `int4` and 30 rounds is there with {:.0f} and {:.0f} MB ({:.2f} and {:.2f}), and ends at {:.1f} "
-        "and {:.1f} %",
-        *(row["bytes"] / 1e6 for row in coded),
-        *(row["ratio_to_dense"] for row in coded),
-        *(100 * row["final_accuracy"] for row in coded),
-    )
-    strong = of_arm(1, "gated-int4-90", longer)
-    yield (
-        "seed 1 then gets there after {} of 40 rounds with {:.0f} MB ({:.2f}) and ends at {:.1f} %",
-        strong["rounds_to_target"],
-        strong["bytes"] / 1e6,
-        strong["ratio_to_dense"],
-        100 * strong["final_accuracy"],
-    )
+ARMS = {
+    "dense": "dense, float32",
+    "dense-int4": "dense, `int4`",
+    "gated-int4": "gates, `int4`",
+    "gated-int4-90": "gates, `int4`, `--upload-share 0.9`",
+}
 
 
-@of("levels")
+@table("communication", "communication-longer")
+def bytes_to_an_accuracy(rows, longer):
+    heads = ("seed", "training", "rounds", "there after", "MB", "to dense", "to dense with `int4`")
+    yield *heads, "ends at, %", "above dense, points"
+    rows, longer = ([row for row in found if row["margin"] == 0] for found in (rows, longer))
+    for seed in (0, 1):
+        dense, coded = (where(rows, seed=seed, arm=arm) for arm in ("dense", "dense-int4"))
+        mine = [row for row in rows if row["seed"] == seed]
+        mine += [row for row in longer if (row["seed"], row["arm"] != "dense") == (seed, True)]
+        for row in mine:
+            rounds = row["rounds"] + (0 if row["arm"] == "dense" else row["more_rounds"])
+            spent = ["never", "", "", ""]
+            if row["rounds_to_target"] is not None:
+                size, ratio = f"{row['bytes'] / 1e6:.0f}", f"{row['ratio_to_dense']:.2f}"
+                spent = [str(row["rounds_to_target"]), size, ratio, f"{row['bytes'] / coded['bytes']:.2f}"]
+            end = 100 * row["final_accuracy"]
+            more = "" if row["arm"] == "dense" else f"{end - 100 * dense['target']:+.1f}"
+            yield str(seed), ARMS[row["arm"]], str(rounds), *spent, f"{end:.1f}", more
+
+
+@table("levels")
 def levels(rows):
-    heads = "| density | own network | one network | lost |\n|---|---|---|---|\n"
-    lines = [f"| {row['density']} | {{:.1f}} % | {{:.1f}} % | {{:.1f}} |" for row in rows]
-    values = [figure for row in rows for figure in (100 * row["alone"], 100 * row["levels"], row["lost"])]
-    yield heads + "\n".join(lines), *values
+    yield "density", "own network", "one network", "lost"
+    for row in rows:
+        yield str(row["density"]), f"{100 * row['alone']:.1f} %", f"{100 * row['levels']:.1f} %", f"{row['lost']:.1f}"
 
 
-@of("personal")
+@table("personal")
 def personal(rows):
-    names = ("dynamic", "static, global", "static, own", "dense")
-    heads = "| clients of | dynamic | static, global masks | static, own masks | dense |\n|---|---|---|---|---|\n"
-    lines = [f"| {classes} classes" + " | {:.1f} / {:.1f} %" * 4 + " |" for classes in (2, 3)]
-    keys = [(classes, name, epochs) for classes in (2, 3) for name in names for epochs in (0, 1)]
-    cells = [where(rows, classes=classes, network=name, local_epochs=epochs) for classes, name, epochs in keys]
-    yield heads + "\n".join(lines), *(100 * row["accuracy"] for row in cells)
+    names = {"dynamic": "dynamic", "static, global": "static, global masks", "static, own": "static, own masks"}
+    names |= {"dense": "dense"}
+    yield "clients of", *names.values()
+    for classes in (2, 3):
+        cells = []
+        for name in names:
+            each = [where(rows, classes=classes, network=name, local_epochs=epochs) for epochs in (0, 1)]
+            cells.append("{:.1f} / {:.1f} %".format(*(100 * row["accuracy"] for row in each)))
+        yield f"{classes} classes", *cells
 
 
-@of("update_bytes")
+@table("update_bytes")
 def update_bytes(rows):
-    salient = [where(rows, upload="salient", codec=codec) for codec in ("fp32", "fp16", "int8", "int4")]
-    yield (
-        "has {:.0f} % (fp32), {:.0f} % (fp16), {:.0f} % (int8) or {:.0f} % (int4) of the dense network's {:.2f} MB",
-        *(100 * row["ratio_to_dense_fp32"] for row in salient),
-        salient[0]["bytes"] / salient[0]["ratio_to_dense_fp32"] / 1e6,
-    )
+    yield "upload", "MB", "of the dense network's"
+    salient = [row for row in rows if row["upload"] == "salient"]
+    dense = salient[0]["bytes"] / salient[0]["ratio_to_dense_fp32"]
+    yield "the dense network, `fp32`", f"{dense / 1e6:.2f}", "100 %"
+    for row in salient:
+        yield f"salient, `{row['codec']}`", f"{row['bytes'] / 1e6:.2f}", f"{100 * row['ratio_to_dense_fp32']:.0f} %"
 
 
-@of("sliced_training-digits", "sliced_training", "sliced_training-collapsed")
-def sliced_training(small, large, collapsed):
-    cnn, resnet = (where(small, model=model) for model in ("cnn", "resnet20"))
-    yield "{:.2f} (`cnn` on digits, batches open {:.0f} %)", cnn["ratio"], 100 * cnn["open_share"]
-    yield "{:.2f} on ResNet-20 with digits", resnet["ratio"]
-    (resnet,), (same,) = large, collapsed
-    yield "{:.2f} (ResNet-20 after 40 steps, {:.0f} % open)", resnet["ratio"], 100 * resnet["open_share"]
-    yield "as if masks had collapsed: {:.2f} (ResNet-20)", same["ratio"]
+@table("sliced_training-digits", "sliced_training", "sliced_training-collapsed")
+def sliced_training(*results):
+    yield "network", "images", "masks", "channels open", "to a step that masks"
+    names = {"cnn": "`cnn`", "resnet20": "ResNet-20"}
+    for row in (row for rows in results for row in rows):
+        data = "digits" if row["data"] == "digits" else "CIFAR-10"
+        masks = "the same half for every image" if row["collapsed"] else "as training left them"
+        yield names[row["model"]], data, masks, f"{100 * row['open_share']:.0f} %", f"{row['ratio']:.2f}"
 
 
-@of("local_training")
+@table("local_training")
 def local_training(rows):
     (row,) = rows
-    yield (
-        "the client trains {:.2f} times as many images a CPU second ({:.2f} to {:.2f}, seven turns)",
-        *(row[key] for key in ("ratio", "ratio_low", "ratio_high")),
-    )
+    yield "network", "images a CPU second, to the bare loop", "lowest and highest"
+    yield "ResNet-32", f"{row['ratio']:.2f}", f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}, {row['turns']} turns"
 
 
-@of("simulation")
+@table("simulation")
 def simulation(rows):
-    (digits,) = rows
-    yield (
-        "{:.2f} times for 100 clients on digits ({:.2f} to {:.2f}, nine turns)",
-        *(digits[key] for key in ("ratio_to_flower", "ratio_low", "ratio_high")),
-    )
+    yield "clients", "images a second, to Flower's", "lowest and highest"
+    for row in rows:
+        ends = f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}, {row['turns']} turns"
+        yield f"{row['clients']} on {row['data']}", f"{row['ratio_to_flower']:.2f}", ends
