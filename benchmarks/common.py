@@ -23,6 +23,7 @@ from fedgate.device_runtime.formats.bundle import Bundle, listing
 from fedgate.device_runtime.formats.macs import mask_width
 from fedgate.device_runtime.formats.manifest import Program
 from fedgate.device_runtime.formats.ports import Port
+from fedgate.device_runtime.verify import TOLERANCE
 from fedgate.export.lowering import LOWERINGS, lower
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -39,16 +40,28 @@ def machine():
 # Programs without a bundle.
 
 
-def program_entry(place, engine, role, network, level=None, kernel_layers=()):
+def program_entry(place, runtime, role, network, level=None, kernel_layers=()):
     """The `Program` of a file that is there; network: the gated or plain network that it comes from."""
-    layout, (c, h, w) = LOWERINGS[engine][1], network.shape
+    layout, (c, h, w) = LOWERINGS[runtime][1], network.shape
     inputs = (Port("image", (1, c, h, w) if layout == "NCHW" else (1, h, w, c), "float32", layout),)
     outputs = (Port("logits", (1, network.layers[-1].out_channels), "float32", None),)
     if role in ("masked", "skip"):
         inputs += (Port("level", (1,), "int32", None),)
         outputs += (Port("open", (1, mask_width(network.layers)), "uint8", None),)
     facts = listing(place.read_bytes())
-    return Program(place.name, engine, role, level, inputs, outputs, role == "skip", tuple(kernel_layers), **facts)
+    return Program(
+        place.name,
+        runtime,
+        role,
+        "fp32",
+        TOLERANCE,
+        level,
+        inputs,
+        outputs,
+        role == "skip",
+        tuple(kernel_layers),
+        **facts,
+    )
 
 
 def bundle_of(folder, network):
@@ -57,11 +70,11 @@ def bundle_of(folder, network):
     return Bundle(Path(folder), SimpleNamespace(**facts))
 
 
-def load(folder, name, eval_network, engine, network):
+def load(folder, name, eval_network, runtime, network):
     """Lower an image -> logits network and load it as a program that belongs to no bundle."""
-    place = Path(folder, f"{name}.{LOWERINGS[engine][0]}")
-    place.write_bytes(lower(eval_network, engine, network.shape, has_level=False))
-    return open_program(bundle_of(folder, network), program_entry(place, engine, "dense", network))
+    place = Path(folder, f"{name}.{LOWERINGS[runtime][0]}")
+    place.write_bytes(lower(eval_network, runtime, network.shape, has_level=False))
+    return open_program(bundle_of(folder, network), program_entry(place, runtime, "dense", network))
 
 
 def lowered_digest(body, *facts):
@@ -112,8 +125,8 @@ def summary(times, dense):
     return found
 
 
-def measure(networks, engine, network, seconds, inputs=None):
-    """Time image -> logits networks as programs of an engine, interleaved, one thread, batch 1.
+def measure(networks, runtime, network, seconds, inputs=None):
+    """Time image -> logits networks as programs of a runtime, interleaved, one thread, batch 1.
 
     networks: name -> eval network; one is "dense". network: the gated network they come from. Returns for each name
     p50_ms, p90_ms, and ratio_to_dense with its 95 % interval.
@@ -121,7 +134,7 @@ def measure(networks, engine, network, seconds, inputs=None):
     if inputs is None:
         inputs = np.random.default_rng(0).normal(size=(8, *network.shape)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        programs = [load(folder, f"p{i}", body, engine, network) for i, body in enumerate(networks.values())]
+        programs = [load(folder, f"p{i}", body, runtime, network) for i, body in enumerate(networks.values())]
         for program in programs:  # warm up
             for image in inputs:
                 program.run(image[None])

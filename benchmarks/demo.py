@@ -22,9 +22,9 @@ def read_rows(output):
     rows = []
     for line in output.splitlines():
         if found := PROGRAM.fullmatch(line):
-            engine, role, accuracy, asked, executed, p50, ratio = found.groups()
+            runtime, role, accuracy, asked, executed, p50, ratio = found.groups()
             macs = {"asked_macs": int(asked.replace(",", "")), "executed_macs": int(executed.replace(",", ""))}
-            row = {"engine": engine, "program": role, "accuracy_percent": float(accuracy), **macs}
+            row = {"runtime": runtime, "program": role, "accuracy_percent": float(accuracy), **macs}
             rows.append(row | {"p50_ms": float(p50), "ratio_to_dense": float(ratio)})
         elif found := SENT.match(line):
             rows.append({"training": found[1], "mb_up": float(found[2]), "mb_down": float(found[3])})

@@ -60,16 +60,16 @@ def of_classes(labels, classes, each):
     return np.sort(np.concatenate([np.flatnonzero(labels == one)[:each] for one in classes]))
 
 
-def client_rows(bundle, run, part, data, classes, each, epochs, lr, engine, work):
+def client_rows(bundle, run, part, data, classes, each, epochs, lr, runtime, work):
     """One client's fine-tuning: a row."""
     own = of_classes(data.train_labels.numpy(), classes, each)
     test = of_classes(data.test_labels.numpy(), classes, 250)
     samples, out = work / "samples.safetensors", work / f"{part}-{'-'.join(map(str, classes))}"
     write_samples(samples, data.train_images.numpy()[own], data.train_labels.numpy()[own], data.labels)
     plan = TunePlan(bundle.manifest.default_level, epochs=epochs, batch_size=BATCH, lr=lr)
-    done = finetune(bundle, samples, out, plan, engine)
+    done = finetune(bundle, samples, out, plan, runtime)
     personal = load_personal(out / "personal.safetensors", bundle)
-    best = tuned_trunks(bundle, engine)[0]
+    best = tuned_trunks(bundle, runtime)[0]
     images = normalise(data.test_images[test], data.mean, data.std)
     labels, found = data.test_labels.numpy()[test], {}
     for when, tensors in (("before", bundle.tail().tensors), ("after", personal.tensors)):
@@ -84,7 +84,7 @@ def client_rows(bundle, run, part, data, classes, each, epochs, lr, engine, work
     same = (network.open().numpy() == masks).all(1)
     return {
         "part": part,
-        "engine": done["engine"],
+        "runtime": done["runtime"],
         "program": model_role(best),
         "classes": len(classes),
         "train_images": len(own),
@@ -104,7 +104,7 @@ def show(rows):
     made = table("part", "program", "classes", "before", "after", "to eager", "same masks", title="accuracy", right=5)
     for row in rows:
         cells = [f"{100 * row[key]:.1f} %" for key in ("before", "after")]
-        program = f"{row['engine']} {row['program']}"
+        program = f"{row['runtime']} {row['program']}"
         same = f"{100 * row['same_masks']:.1f} %"
         made.add_row(row["part"], program, str(row["classes"]), *cells, f"{row['largest_difference']:.1e}", same)
     console().print(made)
@@ -122,17 +122,17 @@ def show(rows):
 @click.option("--epochs", default=5, show_default=True)
 @click.option("--lr", default=0.01, show_default=True)
 @click.option("--part", "parts", multiple=True, default=PARTS, show_default=True)
-@click.option("--engine", "engines", multiple=True, default=("litert", "executorch"), show_default=True)
+@click.option("--runtime", "runtimes", multiple=True, default=("litert", "executorch"), show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--run", type=click.Path(exists=True), help="Start from this run, finished or not; --data is the run's.")
 @click.option("--work", type=click.Path(path_type=Path), help="Keep the training before and the bundles here.")
 @click.option("--quick", is_flag=True, help="Digits alone take a minute; this takes two rounds and one client.")
 @json_option
-def main(data, size, model, density, clients, fraction_train, rounds, images, epochs, lr, parts, engines, seed,
+def main(data, size, model, density, clients, fraction_train, rounds, images, epochs, lr, parts, runtimes, seed,
          run, work, quick, json_path):  # fmt: skip
     """Fine-tune clients of few classes by their programs."""
     torch.set_num_threads(1)
-    engines = [engine for engine in engines if available()[engine].version]
+    runtimes = [runtime for runtime in runtimes if available()[runtime].version]
     rounds = 2 if quick else rounds
     options = {
         "data": data,
@@ -156,13 +156,13 @@ def main(data, size, model, density, clients, fraction_train, rounds, images, ep
         held = [np.sort(drawn[:2])] if quick else [np.sort(drawn[:2]), np.sort(drawn[2:5])]
         for part in parts[:1] if quick else parts:
             bundle = export_run(
-                run, folder / f"{part}.fedgate", engines, None, True, Console(stderr=True), trainable=part
+                run, folder / f"{part}.fedgate", runtimes, None, True, Console(stderr=True), trainable=part
             )
-            for engine in engines:
+            for runtime in runtimes:
                 with tempfile.TemporaryDirectory() as results:
                     for classes in held:
                         rows.append(
-                            client_rows(bundle, run, part, loaded, classes, images, epochs, lr, engine, Path(results))
+                            client_rows(bundle, run, part, loaded, classes, images, epochs, lr, runtime, Path(results))
                         )
     facts = {"cpu": cpu_name(), "data": loaded.name, "image": list(loaded.train_images.shape[1:]), "model": model}
     facts |= {"density": density, "rounds": rounds, "seed": seed}

@@ -46,7 +46,7 @@ SHAPE, DENSITY, CLASSES = (3, 32, 32), 0.5, 10
 PROBE = """
 import contextlib, io, json, re, sys
 from pathlib import Path
-from fedgate.device_runtime.bench import load_probe
+from fedgate.device_runtime.bench.latency import load_probe
 from fedgate.device_runtime.board.machine import peak_rss_mb
 def run(kind, *words):
     if kind == "program":
@@ -166,7 +166,7 @@ def measure(emulator, folder, quick):
         for p in bundle.manifest.programs
         if not quick or p.role in ("dense", "skip")
     ]
-    jobs += [] if quick else [("command", "verify", "verify", bundle.path, "--engine", "litert")]
+    jobs += [] if quick else [("command", "verify", "verify", bundle.path, "--runtime", "litert")]
     jobs += [] if quick else [("command", "predict", "predict", bundle.path, folder / "grey.png")]
     for job in jobs:
         rows.append(memory(emulator, bundle, *job))

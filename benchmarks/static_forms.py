@@ -75,17 +75,17 @@ def with_form(body, form):
 
 
 @click.command()
-@click.option("--engine", "engines", multiple=True, default=("litert", "executorch"), show_default=True)
+@click.option("--runtime", "runtimes", multiple=True, default=("litert", "executorch"), show_default=True)
 @click.option("--model", "models", multiple=True, default=("resnet32", "resnet18"), show_default=True)
 @click.option("--density", default=0.5, show_default=True)
-@click.option("--seconds", default=20.0, show_default=True, help="For each engine and model.")
+@click.option("--seconds", default=20.0, show_default=True, help="For each runtime and model.")
 @click.option("--quick", is_flag=True, help="ResNet-32 on LiteRT, five seconds.")
 @json_option
 @torch.no_grad()
-def main(engines, models, density, seconds, quick, json_path):
+def main(runtimes, models, density, seconds, quick, json_path):
     """Measure the four forms."""
     if quick:
-        engines, models, seconds = ("litert",), ("resnet32",), 5.0
+        runtimes, models, seconds = ("litert",), ("resnet32",), 5.0
     rng = np.random.default_rng(0)
     rows = []
     for model in models:
@@ -95,11 +95,11 @@ def main(engines, models, density, seconds, quick, json_path):
         networks = {"dense": dense_network(network)}
         for form in ("scatter", "zero-rows", "gather", "prefix"):
             networks[form] = with_form(static_network(network, 0, kept), form)
-        for engine in engines:
-            for form, found in measure(networks, engine, network, seconds).items():
-                rows.append({"engine": engine, "model": model, "density": density, "form": form, **found})
+        for runtime in runtimes:
+            for form, found in measure(networks, runtime, network, seconds).items():
+                rows.append({"runtime": runtime, "model": model, "density": density, "form": form, **found})
                 print(
-                    f"{engine:12}{model:10}{form:10}{found['p50_ms']:9.3f} ms  {found['ratio_to_dense']:.3f}",
+                    f"{runtime:12}{model:10}{form:10}{found['p50_ms']:9.3f} ms  {found['ratio_to_dense']:.3f}",
                     flush=True,
                 )
     write_result(json_path, rows)

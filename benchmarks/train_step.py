@@ -28,7 +28,7 @@ from fedgate.device_runtime.formats.tail import Tail
 from fedgate.export.check_training import OPTIONS, batch_of, start
 from fedgate.export.cut import cut_network, tail_nodes, trunk_network
 from fedgate.export.tail_plans import train_plan
-from fedgate.export.trainable import TRAINING_ENGINES, Trainable
+from fedgate.export.trainable import TRAINING_RUNTIMES, Trainable
 from fedgate.train.data.augment import normalise
 from fedgate.train.network.build import build_network
 from fedgate.train.network.tails import freeze, trunk
@@ -46,10 +46,10 @@ def make_part(model, density, trainable, batch):
     return Trainable(network, trunk_network(network, cut), cut, Tail({}, None), batch, True)
 
 
-def load_step(part, engine, folder):
+def load_step(part, runtime, folder):
     """The loaded train program."""
     network = part.network
-    program, files = train_plan(part).make(engine)
+    program, files = train_plan(part).make(runtime)
     (data,) = files.values()
     program |= listing(data)
     (folder / program["file"]).write_bytes(data)
@@ -108,16 +108,16 @@ def pairs(functions, seconds):
 @click.command()
 @click.option("--model", "models", multiple=True, default=("resnet20", "resnet32"), show_default=True)
 @click.option("--trainable", "parts", multiple=True, default=("head", "last-stage"), show_default=True)
-@click.option("--engine", "engines", multiple=True, default=TRAINING_ENGINES, show_default=True)
+@click.option("--runtime", "runtimes", multiple=True, default=TRAINING_RUNTIMES, show_default=True)
 @click.option("--density", default=0.5, show_default=True)
 @click.option("--batch-size", default=16, show_default=True)
 @click.option("--seconds", default=10.0, show_default=True, help="Measured for each program.")
 @click.option("--quick", is_flag=True, help="ResNet-20's last stage on LiteRT, three seconds.")
 @json_option
-def main(models, parts, engines, density, batch_size, seconds, quick, json_path):
+def main(models, parts, runtimes, density, batch_size, seconds, quick, json_path):
     """Time per step of training programs against eager PyTorch."""
     if quick:
-        models, parts, engines, seconds = ("resnet20",), ("last-stage",), ("litert",), 3.0
+        models, parts, runtimes, seconds = ("resnet20",), ("last-stage",), ("litert",), 3.0
     torch.set_num_threads(1)
     rows = []
     for model in models:
@@ -127,15 +127,15 @@ def main(models, parts, engines, density, batch_size, seconds, quick, json_path)
             images = torch.randint(256, (batch_size, *SHAPE), generator=draw, dtype=torch.uint8)
             labels = torch.arange(batch_size) % 10
             values = start(part) | batch_of(part, normalise(images, *STATISTICS), labels, 0)
-            for engine in engines:
+            for runtime in runtimes:
                 with TemporaryDirectory() as folder:
-                    loaded = load_step(part, engine, Path(folder))
+                    loaded = load_step(part, runtime, Path(folder))
                     times = pairs([functools.partial(loaded.call, values), eager_step(part, values)], seconds)
                 ratio = float(np.median(times[:, 0] / times[:, 1]))
                 ours, eager = (float(value) for value in np.median(times, 0))
-                row = {"model": model, "trainable": trainable, "runtime": engine, "batch_size": batch_size}
+                row = {"model": model, "trainable": trainable, "runtime": runtime, "batch_size": batch_size}
                 rows.append(row | {"density": density, "p50_ms": ours, "eager_ms": eager, "ratio_to_eager": ratio})
-                print(f"{model:10}{trainable:12}{engine:12}{ours:9.2f} ms{eager:9.2f} ms {ratio:7.2f}", flush=True)
+                print(f"{model:10}{trainable:12}{runtime:12}{ours:9.2f} ms{eager:9.2f} ms {ratio:7.2f}", flush=True)
     write_result(json_path, rows)
 
 

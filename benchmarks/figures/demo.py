@@ -12,12 +12,12 @@ from . import listing, table
 @listing("demo")
 def demo(rows):
     heads = ("test accuracy", "MACs asked", "MACs executed", "p50 ms", "time / dense")
-    made = printed_table("engine", "program", *heads, title="digits, 8x8, batch 1, one thread", right=len(heads))
+    made = printed_table("runtime", "program", *heads, title="digits, 8x8, batch 1, one thread", right=len(heads))
     sent = []
     for row in rows:
         if "program" in row:
             made.add_row(
-                row["engine"],
+                row["runtime"],
                 row["program"],
                 f"{row['accuracy_percent']:.1f} %",
                 f"{row['asked_macs']:,}",

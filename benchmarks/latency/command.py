@@ -57,7 +57,7 @@ def parse_densities(_context, _option, text):
 
 @click.command()
 @click.option("--model", "models", multiple=True, help=f"NAME or NAME-SIZE; by default {', '.join(MODELS)}.")
-@click.option("--runtime", "runtimes", multiple=True, type=click.Choice(ENGINES), default=RUNTIMES, show_default=True)
+@click.option("--runtime", "runtimes", multiple=True, type=click.Choice(RUNTIMES), default=RUNTIMES, show_default=True)
 @click.option("--role", "roles", multiple=True, type=click.Choice(ROLES), default=ROLES, help="dense is always there.")
 @click.option("--density", "densities", callback=parse_densities, help="By default 0.25,0.5,0.75; --quick: 0.25,0.5.")
 @click.option("--threads", multiple=True, type=click.IntRange(1), help="By default 1 and 2.")
@@ -90,18 +90,18 @@ def main(models, runtimes, roles, densities, threads, data, seconds, fresh, quic
             except FedgateError as error:
                 raise click.ClickException(str(error)) from error
             mine = []
-            for engine in runtimes:
-                usable = [variant for variant in made if can_be_made(variant, engine)]
+            for runtime in runtimes:
+                usable = [variant for variant in made if can_be_made(variant, runtime)]
                 for role in dict.fromkeys(variant.role for variant in made if variant not in usable):
-                    out.print(f"no {role} program of {of.name} for {engine} in this version")
-                lowered = lower_all(of, usable, engine, fresh, status)
+                    out.print(f"no {role} program of {of.name} for {runtime} in this version")
+                lowered = lower_all(of, usable, runtime, fresh, status)
                 for count in threads:
-                    found = measured(of, lowered, engine, count, seconds, status)
+                    found = measured(of, lowered, runtime, count, seconds, status)
                     mine += [one | common for one in found]
             add_best_dense(mine)
             rows += mine
-            for engine in runtimes:
-                show(out, of, engine, [found for found in mine if found["runtime"] == engine])
+            for runtime in runtimes:
+                show(out, of, runtime, [found for found in mine if found["runtime"] == runtime])
             write_result(json_path, rows)  # after each model: what was measured stays if the next one fails
     if plot_path:
         plot(rows, plot_path)

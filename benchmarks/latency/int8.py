@@ -7,21 +7,21 @@ from fedgate.device_runtime.errors import FedgateError
 from fedgate.export.lowering import lower, quiet
 
 
-def lower_int8(body, engine, shape, images):
+def lower_int8(body, runtime, shape, images):
     """The bytes of an int8 program: float32 image (1, C, H, W) -> float32 logits, int8 between them.
 
     body: the float network; images: float32 (N, C, H, W), from which ranges are taken. Raises `FedgateError` with why
     there is none.
     """
     try:
-        return {"executorch": for_executorch, "litert": for_litert}[engine](body, shape, images)
+        return {"executorch": for_executorch, "litert": for_litert}[runtime](body, shape, images)
     except ImportError as error:
         raise FedgateError(f"{error.name or error} is not installed") from error
     except FedgateError:
         raise
     except Exception as error:  # the quantisers raise what they like
         reason = (str(error).strip().splitlines() or [""])[0]
-        raise FedgateError(f"{engine}'s quantiser failed: {type(error).__name__}: {reason}") from error
+        raise FedgateError(f"{runtime}'s quantiser failed: {type(error).__name__}: {reason}") from error
 
 
 @torch.no_grad()

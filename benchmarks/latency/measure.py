@@ -6,46 +6,46 @@ import numpy as np
 from common import TimingProcess, bundle_of, summary
 from latency.programs import CACHE, ROLES
 
-from fedgate.device_runtime.bench import noise
+from fedgate.device_runtime.bench.latency import noise
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.kernels.build import KINDS, ensure, find
 
 RUNTIMES = ("executorch", "litert")
 
 
-def measured(of, lowered, engine, threads, seconds, status):
-    """The rows of a subject on an engine with a number of threads: compared, timed and counted."""
+def measured(of, lowered, runtime, threads, seconds, status):
+    """The rows of a subject on a runtime with a number of threads: compared, timed and counted."""
     there = [entry for entry in lowered if entry.program is not None]
-    rows = [made for entry in lowered if entry.reason for made in unmeasured(of, entry, engine, threads, entry.reason)]
+    rows = [made for entry in lowered if entry.reason for made in unmeasured(of, entry, runtime, threads, entry.reason)]
     bundle = bundle_of(CACHE, of.network)
     right = []
     try:
         with TimingProcess(bundle, [entry.program for entry in there], of.images, threads) as process:
-            status.update(f"comparing {of.name} with eager PyTorch, {engine}, {threads} thread(s)")
+            status.update(f"comparing {of.name} with eager PyTorch, {runtime}, {threads} thread(s)")
             for index, (entry, played) in enumerate(zip(there, process.outputs(), strict=True)):
                 try:
                     if isinstance(played, FedgateError):
                         raise played
                     result = entry.variant.compare(played)
                 except FedgateError as error:
-                    rows += unmeasured(of, entry, engine, threads, str(error))
+                    rows += unmeasured(of, entry, runtime, threads, str(error))
                     continue
                 right += [(index, position, played, result) for position in range(len(entry.variant.timed))]
             if not right:
                 return rows
-            status.update(f"timing {of.name}, {engine}, {threads} thread(s)")
+            status.update(f"timing {of.name}, {runtime}, {threads} thread(s)")
             levels = [there[index].variant.timed[position] for index, position, *_ in right]
             times, busy = process.times(
                 [(entry[0], level) for entry, level in zip(right, levels, strict=True)], seconds
             )
     except FedgateError as error:  # the process itself is gone
         reasons = [(entry, entry.reason or str(error)) for entry in lowered]
-        return [made for entry, reason in reasons for made in unmeasured(of, entry, engine, threads, reason)]
+        return [made for entry, reason in reasons for made in unmeasured(of, entry, runtime, threads, reason)]
     dense = next((i for i, (index, *_) in enumerate(right) if there[index].variant.role == "dense"), None)
     for found, level, (index, position, played, result) in zip(summary(times, dense), levels, right, strict=True):
         variant = there[index].variant
         executed, asked = variant.work(played, level)
-        made = row(of, variant, engine, threads, position) | found
+        made = row(of, variant, runtime, threads, position) | found
         made |= {
             "program": there[index].program.file,
             "rounds": times.shape[1],
@@ -61,16 +61,16 @@ def measured(of, lowered, engine, threads, seconds, status):
     return sorted(rows, key=lambda made: (ROLES.index(made["role"]), made["density"] or 0))
 
 
-def unmeasured(of, entry, engine, threads, reason):
+def unmeasured(of, entry, runtime, threads, reason):
     """The rows of a program that was not timed."""
     variant = entry.variant
-    return [row(of, variant, engine, threads, position, reason) for position in range(len(variant.timed))]
+    return [row(of, variant, runtime, threads, position, reason) for position in range(len(variant.timed))]
 
 
-def row(of, variant, engine, threads, position=0, reason=None):
+def row(of, variant, runtime, threads, position=0, reason=None):
     """A row of which nothing is measured yet; reason: why nothing will be."""
     return {
-        "runtime": engine,
+        "runtime": runtime,
         "model": of.model,
         "input": of.size,
         "density": variant.densities[position],
@@ -109,8 +109,8 @@ def kernel():
     return reason, library
 
 
-def can_be_made(variant, engine):
+def can_be_made(variant, runtime):
     """Whether the kernel has a layer of a `skip` program, and the runtime a quantiser for `dense-int8`."""
     return (variant.role != "skip" or bool(variant.kernel_layers)) and (
-        variant.role != "dense-int8" or engine in RUNTIMES
+        variant.role != "dense-int8" or runtime in RUNTIMES
     )

@@ -167,24 +167,24 @@ def choosing(of, reference, role, body, timed):
     return Variant(role, role, body, network, densities, compare, work, timed=timed, kernel_layers=layers)
 
 
-def make_program(of, variant, engine, fresh):
+def make_program(of, variant, runtime, fresh):
     """The `Program` of a variant, lowered into `CACHE` where it is not there already. Raises `FedgateError`."""
-    facts = (engine, of.model, of.network.shape, variant.role, variant.level, variant.densities)
-    suffix, shape, takes_level = LOWERINGS[engine][0], of.network.shape, variant.kind in ("masked", "skip")
+    facts = (runtime, of.model, of.network.shape, variant.role, variant.level, variant.densities)
+    suffix, shape, takes_level = LOWERINGS[runtime][0], of.network.shape, variant.kind in ("masked", "skip")
 
     def make():
-        return lower(variant.body, engine, shape, takes_level)
+        return lower(variant.body, runtime, shape, takes_level)
 
     if variant.role == "dense-int8":
         images = of.calibration[: 8 if of.size >= LARGE else 32]
         facts += (Path(__file__).with_name("int8.py").read_text(), images.numpy().tobytes())
 
         def make():
-            return lower_int8(variant.body, engine, shape, images)
+            return lower_int8(variant.body, runtime, shape, images)
 
-    name = f"{engine}-{of.model}-{of.size}-{variant.role}-{lowered_digest(variant.body, *facts)}.{suffix}"
+    name = f"{runtime}-{of.model}-{of.size}-{variant.role}-{lowered_digest(variant.body, *facts)}.{suffix}"
     keep(CACHE / name, make, fresh)
-    return program_entry(CACHE / name, engine, variant.kind, variant.network, variant.level, variant.kernel_layers)
+    return program_entry(CACHE / name, runtime, variant.kind, variant.network, variant.level, variant.kernel_layers)
 
 
 @dataclass
@@ -196,13 +196,13 @@ class Lowered:
     reason: str | None = None
 
 
-def lower_all(of, made, engine, fresh, status):
-    """Lower the variants of a subject to an engine."""
+def lower_all(of, made, runtime, fresh, status):
+    """Lower the variants of a subject to a runtime."""
     found = []
     for variant in made:
-        status.update(f"lowering {of.name}, {engine} {variant.role}")
+        status.update(f"lowering {of.name}, {runtime} {variant.role}")
         try:
-            found.append(Lowered(variant, make_program(of, variant, engine, fresh)))
+            found.append(Lowered(variant, make_program(of, variant, runtime, fresh)))
         except Exception as error:  # converters raise what they like; the other programs can still be measured
             reason = str(error) if isinstance(error, FedgateError) else f"{type(error).__name__}: {error}"
             found.append(Lowered(variant, reason=" ".join(reason.split())[:300]))

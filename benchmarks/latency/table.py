@@ -5,10 +5,10 @@ import click
 from fedgate.device_runtime.tables import share, table
 
 
-def show(out, of, engine, rows):
+def show(out, of, runtime, rows):
     """Print the table of a subject on a runtime."""
     heads = ("role", "density", "threads", "p50 ms", "p90 ms", "ratio to dense (95 %)", "to the best dense")
-    made = table(*heads, "MACs executed", "GMAC/s", "error", title=f"{of.name}, {engine}; {of.data} images", right=9)
+    made = table(*heads, "MACs executed", "GMAC/s", "error", title=f"{of.name}, {runtime}; {of.data} images", right=9)
     notes, noisy = {}, {}
     for i, found in enumerate(rows):
         if i and found["threads"] != rows[i - 1]["threads"]:

@@ -8,7 +8,7 @@ from paper.answers import front, over_seeds
 from rich.console import Console
 
 from fedgate.device_runtime.formats import macs
-from fedgate.device_runtime.formats.manifest import ENGINES
+from fedgate.device_runtime.formats.manifest import RUNTIMES
 from fedgate.export.pipeline import load_network, test_images
 from fedgate.export.reference import EagerReference, kept_by_record
 from fedgate.export.skip import skip_network
@@ -17,7 +17,7 @@ from fedgate.train.ingredients import run_data
 IMAGES = 8  # of the test set, timed in turn
 
 
-def latency_rows(trained, accuracy_rows, seconds, runtimes=ENGINES):
+def latency_rows(trained, accuracy_rows, seconds, runtimes=RUNTIMES):
     """The rows of question d, dense first on each runtime; trained: (arm, path of its run) of one seed, dense first.
 
     accuracy_rows: question c's, whose accuracies over all seeds the programs get. seconds: of timing, for each runtime.
@@ -27,9 +27,9 @@ def latency_rows(trained, accuracy_rows, seconds, runtimes=ENGINES):
     worth = accuracies(accuracy_rows)
     rows = []
     with Console(stderr=True).status("") as status:
-        for engine in runtimes:
-            usable = [variant for variant in variants if can_be_made(variant, engine)]
-            found = measured(of, lower_all(of, usable, engine, False, status), engine, 1, seconds, status)
+        for runtime in runtimes:
+            usable = [variant for variant in variants if can_be_made(variant, runtime)]
+            found = measured(of, lower_all(of, usable, runtime, False, status), runtime, 1, seconds, status)
             told = [row | {"timed_rounds": row["rounds"]} | worth.get((row["arm"], row["role"]), {}) for row in found]
             rows += with_front([{"part": "d"} | row for row in told])
     return rows

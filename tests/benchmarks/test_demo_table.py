@@ -12,9 +12,9 @@ gated training sent 21.8 MB up and 23.7 MB down
 
 def test_a_row_for_each_program_and_each_training():
     dense, skip, gated = read_rows(PRINTED)
-    assert (dense["engine"], dense["program"], dense["accuracy_percent"]) == ("executorch", "dense", 99.4)
+    assert (dense["runtime"], dense["program"], dense["accuracy_percent"]) == ("executorch", "dense", 99.4)
     assert skip == {
-        "engine": "onnx",
+        "runtime": "onnx",
         "program": "skip",
         "accuracy_percent": 100.0,
         "asked_macs": 760128,

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 @pytest.mark.slow
 def test_rows(tmp_path):
-    options = ["--quick", "--engine", "litert", "--images", "40", "--json", str(tmp_path / "rows.json")]
+    options = ["--quick", "--runtime", "litert", "--images", "40", "--json", str(tmp_path / "rows.json")]
     done = CliRunner().invoke(finetune.main, options, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     (row,) = json.loads((tmp_path / "rows.json").read_text())
