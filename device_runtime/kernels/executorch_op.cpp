@@ -8,7 +8,7 @@
 #include <executorch/runtime/kernel/operator_registry.h>
 #include <executorch/runtime/platform/log.h>
 
-#include "context.h"
+#include "owned_context.h"
 #include "operands.h"
 
 namespace {

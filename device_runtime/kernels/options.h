@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "context.h"
+#include "owned_context.h"
 
 namespace fedgate {
 

@@ -14,18 +14,19 @@ HERE = Path(__file__).parent
 # kept from session to session, each under a hash of its sources and flags
 FOLDER = HERE.parents[2] / "build" / "kernel-tests"
 FLAGS = ("-std=gnu++20", "-O2", "-Wno-psabi", "-fno-math-errno", f"-I{build.SOURCES}")
-KERNEL = ("kernels", "own_pool", "pool", "isa_generic", "isa_avx2", "isa_avx512", "isa_neon")
+PARTS = ("microkernels/*.cpp", "operator/*.cpp", "own_pool.cpp", "pool.cpp")
+KERNEL = tuple(path for part in PARTS for path in sorted(build.SOURCES.glob(part)))
 # what each program is made of beside its own file
 SOURCES = {
-    "replay.cpp": tuple(f"{name}.cpp" for name in KERNEL),
-    "pool_stress.cpp": ("pool.cpp",),
+    "replay.cpp": KERNEL,
+    "pool_stress.cpp": (build.SOURCES / "pool.cpp",),
 }
 
 
 def compile_program(compiler: str, *flags: str, source: str = "replay.cpp") -> Path:
     """A C++ program of this folder; flags: of the compiler, or a library to link instead of the kernel's sources."""
     linked = any(flag.endswith(".so") for flag in flags)
-    sources = [HERE / source, *(() if linked else (build.SOURCES / name for name in SOURCES[source]))]
+    sources = [HERE / source, *(() if linked else SOURCES[source])]
     recipe = [build.source_digest(), sources[0].read_text(), compiler, *FLAGS, *flags]
     path = FOLDER / f"{Path(source).stem}-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]}"
     if not path.exists():

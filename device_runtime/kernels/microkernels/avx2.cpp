@@ -2,7 +2,7 @@
 #define LANES 8
 #define VECTORS 3
 #define TALL 8
-#include "isa_impl.h"
+#include "microkernels/microkernels.h"
 
 FEDGATE_ISA(kAvx2, "avx2")
 #endif

@@ -2,7 +2,7 @@
 #define LANES 4
 #define VECTORS 5
 #define TALL 16
-#include "isa_impl.h"
+#include "microkernels/microkernels.h"
 
 FEDGATE_ISA(kNeon, "neon")
 #endif

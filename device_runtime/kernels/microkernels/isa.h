@@ -1,8 +1,12 @@
-// What one instruction set provides. Each isa_*.cpp fills an Isa from isa_impl.h, compiled with its own flags.
+// What one instruction set provides: its microkernels, and what each is called with. Each of avx2.cpp, avx512.cpp,
+// generic.cpp and neon.cpp fills an Isa from microkernels.h, compiled with its own flags. They share this header and
+// plane.h with files of no such flags, so neither defines a function (microkernels.h says why).
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
+
+#include "microkernels/plane.h"
 
 namespace fedgate {
 
@@ -10,22 +14,6 @@ constexpr int kMaxVectors = 6;  // widest register tile, in vectors
 constexpr int kMaxLanes = 16;
 // Floats that a tile may read or write behind the last real one of a plane or a row of accumulators.
 constexpr size_t kSlack = (kMaxVectors + 1) * kMaxLanes;
-
-// A channel's input, zero-padded, in a form in which every tap of the kernel reads one contiguous run:
-// row y, column x of the output needs, for tap t, the float at offset[t] + y * pitch + x.
-// Stride 1: the padded plane; a row's right border is the left border of the next row, so pitch is width + 1.
-// Stride 2: the four planes of even and odd rows and columns, one behind the other.
-// Columns, for small maps, where what lies between the rows would be much of the work: one plane of the output for each
-// tap.
-struct Plane {
-  int32_t height, width;          // of the layer's input
-  int32_t out_height, out_width;  // of the convolution's output
-  int32_t kernel, stride;
-  bool columns;
-  int32_t pitch;     // floats from an output row to the next
-  size_t size;       // floats of a channel
-  int32_t offset[9];
-};
 
 // One source channel -> its Plane; returns the sum of |x|, or 0 where nobody wants it.
 struct Source {
@@ -49,7 +37,7 @@ struct Block {
 };
 
 // One output channel's rows: sums -> y.
-struct Finish {
+struct Epilogue {
   const float *sums;  // rows at pitch, or NULL for a closed channel
   int32_t pitch, width, rows;
   float scale, shift;
@@ -68,8 +56,8 @@ struct Isa {
                   int32_t out_channels, int32_t begin, int32_t end, float *g);
   // the k-th largest of n values that are not negative, k from 1 to n
   float (*largest)(const float *values, int32_t n, int32_t k);
-  uint64_t (*block)(const Block &block);  // returns the MACs
-  void (*finish)(const Finish &finish);
+  uint64_t (*convolve)(const Block &block);  // returns the MACs
+  void (*epilogue)(const Epilogue &epilogue);
   // 2x2 maximum at stride 2 of contiguous rows; a last odd row or column is left out
   void (*pool)(const float *x, int32_t rows, int32_t width, float *y);
 };
@@ -81,5 +69,8 @@ extern const Isa kAvx512;
 #elif defined(__aarch64__)
 extern const Isa kNeon;
 #endif
+
+// Of those that this processor has: the one of a name, or the best for NULL; NULL when there is none.
+const Isa *find_isa(const char *name);
 
 }  // namespace fedgate

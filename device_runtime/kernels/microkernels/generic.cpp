@@ -1,6 +1,6 @@
 #define LANES 4
 #define VECTORS 3
 #define TALL 8
-#include "isa_impl.h"
+#include "microkernels/microkernels.h"
 
 FEDGATE_ISA(kGeneric, "generic")

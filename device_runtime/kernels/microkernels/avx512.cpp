@@ -2,7 +2,7 @@
 #define LANES 16
 #define VECTORS 6
 #define TALL 16
-#include "isa_impl.h"
+#include "microkernels/microkernels.h"
 
 FEDGATE_ISA(kAvx512, "avx512")
 #endif
