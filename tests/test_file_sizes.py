@@ -12,7 +12,6 @@ MOST_LINES = 300
 LONG_TESTS = {
     "tests/train/test_data.py",
     "tests/train/test_gather.py",
-    "tests/train/test_report.py",
 }
 
 
