@@ -24,8 +24,9 @@ from fedgate.device_runtime.board.machine import cpu_name
 from fedgate.device_runtime.tables import console, table
 from fedgate.export.reference import kept_by_record
 from fedgate.train.config.resolve import resolve
+from fedgate.train.data.class_table import class_table
 from fedgate.train.data.load import load_data
-from fedgate.train.data.partition import class_table, partition
+from fedgate.train.data.partition import partition
 from fedgate.train.local.client import LocalPlan, client_seed, resolve_precision, train_locally
 from fedgate.train.local.evaluation import evaluate
 from fedgate.train.network.build import build_network, load_tensors, network_tensors

@@ -8,7 +8,7 @@ from fedgate.device_runtime.tables import console
 from fedgate.device_runtime.text import check_utf8
 
 from .config.resolve import changed, resolve
-from .data.partition import plot_class_table, render_class_table
+from .data.class_table import plot_class_table, render_class_table
 from .engines.make import open_run
 from .ingredients import base_tensors, describe_run, make_network, prepare, run_data, with_code
 from .report.tensorboard import TensorBoardEvents

@@ -13,8 +13,9 @@ from fedgate.device_runtime.formats import macs
 from fedgate.device_runtime.formats.tensors import pack, read_tensors
 from fedgate.train.data.augment import normalise
 from fedgate.train.ingredients import make_network, prepare
+from fedgate.train.local.norms import KINDS, encode, measure
 from fedgate.train.network.build import load_tensors
-from fedgate.train.server.norms import KINDS, decode, encode, measure, pool
+from fedgate.train.server.norms import decode, pool
 from fedgate.train.server.run_directory import RunDirectory
 
 OPTIONS = [

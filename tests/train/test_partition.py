@@ -10,7 +10,8 @@ from PIL import Image
 from rich.console import Console
 
 from fedgate.device_runtime.errors import UsageError
-from fedgate.train.data.partition import class_table, partition, plot_class_table, render_class_table
+from fedgate.train.data.class_table import class_table, plot_class_table, render_class_table
+from fedgate.train.data.partition import partition
 
 LABELS = np.repeat(np.arange(10), 150)  # sorted, as a folder of images by class is read
 

@@ -25,9 +25,9 @@ from fedgate.device_runtime.formats.uploads import encode_upload, held_round, we
 
 from ..local.client import LocalPlan, train_locally
 from ..local.evaluation import Evaluation, chunks, evaluate
+from ..local.norms import encode, measure
 from ..network.build import load_tensors, network_tensors
 from ..server.checkpoint import ClientState
-from ..server.norms import encode, measure
 from ..server.outcome import TaskResult
 
 
@@ -73,7 +73,7 @@ class Trainer:
         return evaluate(self.network, images, labels, self.statistics, self.precision, len(self.data.labels))
 
     def measure_norms(self, client, tensors, densities, levels, run, round_):
-        """The blob with what the norms of some levels read on a client's examples (see `norms`)."""
+        """The blob with what the norms of some levels read on a client's examples (see `local.norms`)."""
         load_tensors(self.network, tensors)
         self.network.set_densities(densities)
         images, _ = self.examples(client)
@@ -131,7 +131,7 @@ class LoopEngine:
         return functools.reduce(operator.add, self._map("evaluate", arguments))
 
     def measure_norms(self, clients, tensors, densities, levels_of, run, round_):
-        """The blobs of `norms` of some clients, in their order; levels_of: client -> the levels that it trains."""
+        """What `local.norms` makes of some clients, in their order; levels_of: client -> the levels that it trains."""
         arguments = [(client, tensors, densities, levels_of(client), run, round_) for client in clients]
         return self._map("measure_norms", arguments)
 

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from ..data.partition import class_table_figure
+from ..data.class_table import class_table_figure
 from .history import printable
 from .style import GRID, WIDTH, Plot
 

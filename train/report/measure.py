@@ -7,7 +7,7 @@ import torch
 
 from fedgate.device_runtime.errors import FedgateError
 
-from ..data.partition import class_table
+from ..data.class_table import class_table
 from ..ingredients import data_facts, make_network, prepare
 from ..local.client import resolve_precision
 from ..local.evaluation import CHUNK, Evaluation, evaluate

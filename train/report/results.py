@@ -5,7 +5,7 @@ import numpy as np
 from fedgate.device_runtime.formats import macs
 from fedgate.device_runtime.tables import console, table
 
-from ..data.partition import class_table
+from ..data.class_table import class_table
 from ..engines.make import make_engine
 from ..ingredients import make_network, run_data
 from ..server.rows import mean_overlap

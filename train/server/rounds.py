@@ -4,7 +4,7 @@ import functools
 import time
 from dataclasses import replace
 
-from ..data.partition import class_table
+from ..data.class_table import class_table
 from ..local.client import client_seed
 from ..network.build import network_tensors
 from ..network.channels import record_of
