@@ -36,8 +36,8 @@ from fedgate.device_runtime.tables import console, table
 from fedgate.train.config.resolve import resolve
 from fedgate.train.engines.make import open_run
 from fedgate.train.ingredients import describe_run, prepare
+from fedgate.train.server.engine import NoResult
 from fedgate.train.server.gather import judge
-from fedgate.train.server.outcome import NoResult
 from fedgate.train.server.run_directory import RunDirectory
 from fedgate.train.strategies.norms import MEAN, VARIANCE, is_statistic
 
@@ -128,9 +128,9 @@ class Adversary:
         self.engine, self.client, self.name = engine, client, name
         self.draws, self.first, self.rounds = np.random.default_rng(seed), None, 0
 
-    def train(self, clients, broadcast, plan_of, states):
-        results = list(self.engine.train(clients, broadcast, plan_of, states))
-        spec, base = broadcast.spec, broadcast.public
+    def train(self, tasks):
+        results = list(self.engine.train(tasks))
+        spec, base = tasks[0].broadcast.spec, tasks[0].broadcast.public
         updates = {result.client: judge(result.blob, spec, base)[0] for result in results}
         own, others = updates.pop(self.client), [update for update in updates.values() if update]
         for result in results:

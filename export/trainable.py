@@ -10,8 +10,7 @@ from fedgate.train.config.resolve import changed
 from fedgate.train.ingredients import make_network
 from fedgate.train.network.build import GatedNetwork, load_tensors, network_tensors
 from fedgate.train.network.channels import update_spec
-from fedgate.train.server.downloads import Broadcast
-from fedgate.train.server.rounds import SERVER_STREAM
+from fedgate.train.server.downloads import SERVER_STREAM, Broadcast
 
 from .cut import Cut, cut_network, trunk_network
 from .programs import interface

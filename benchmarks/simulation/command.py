@@ -10,7 +10,6 @@ imports, Ray) is reported beside it. Flower is installed into build/flower-env a
 """
 
 import contextlib
-import functools
 import os
 import shutil
 import subprocess
@@ -36,6 +35,7 @@ from fedgate.train.local.client import resolve_precision
 from fedgate.train.network.build import network_tensors
 from fedgate.train.network.channels import update_spec
 from fedgate.train.server.downloads import Broadcast, note_changes
+from fedgate.train.server.engine import Task
 from fedgate.train.strategies import initial_state, round_step, strategy_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -58,13 +58,16 @@ class Local:
         """Train every client and aggregate; returns seconds."""
         started = time.perf_counter()
         broadcast = Broadcast(self.state, self.spec)
-        plan, updates = functools.partial(self.workload.plan, turn), []
-        for result in self.engine.train(range(self.workload.clients), broadcast, plan, self.clients):
+        tasks, updates = [self.task(turn, client, broadcast) for client in range(self.workload.clients)], []
+        for result in self.engine.train(tasks):
             updates.append(decode_update(result.blob, broadcast.spec, broadcast.public))
             self.clients[result.client] = result.state
-        after = round_step(self.state, updates, self.strategy, broadcast.spec, broadcast.public)
+        after, _ = round_step(self.state, updates, self.strategy, broadcast.spec, broadcast.public)
         self.state = note_changes(self.state, after, self.spec, broadcast.public)
         return time.perf_counter() - started
+
+    def task(self, turn, client, broadcast):
+        return Task(client, self.workload.plan(turn, client), broadcast, self.clients.get(client, {}))
 
     def weights(self):
         return self.state.tensors

@@ -55,7 +55,7 @@ def begin(run, options):
     config = resolve(**options, inbox=str(inbox))
     data, parts = prepare(config)
     with open_run(RunDirectory.create(run, describe_run(config, data)), data, parts) as first:
-        start = first.broadcast()
+        start = first.start().broadcast
         update = decode_update(start.blob(None), start.spec)
         for name, client, steps in (("a", 7, 1), ("b", 7, 2), ("c", 8, 3)):  # b has to wait for the second round
             sent = dataclasses.replace(update, client=client, examples=50, local_steps=steps)

@@ -14,7 +14,6 @@ from fedgate.train.config.resolve import resolve
 from fedgate.train.engines.make import open_run
 from fedgate.train.ingredients import describe_run, prepare
 from fedgate.train.server.checkpoint import Checkpoint, write_checkpoint
-from fedgate.train.server.gather import Turnout
 from fedgate.train.server.norms import near_the_others, pool
 from fedgate.train.server.run_directory import RunDirectory
 from fedgate.train.server.verdict import why_not
@@ -34,10 +33,10 @@ def begin(path, **options):
 
 def drop(run, change, **fields):
     """Put an update into the inbox whose values are `change(name, base)`."""
-    start = run.broadcast()
-    spec, base = Turnout(run, start).base(run.state.round)
+    start = run.start().broadcast
+    spec, base = start.spec, start.public
     update = dataclasses.replace(
-        decode_update(start.blob(None), start.spec),
+        decode_update(start.blob(None), spec),
         **{"client": 0, "examples": 10, "local_steps": 1} | fields,
         values={name: np.asarray(change(name, value), np.float32) for name, value in base.items()},
     )
@@ -95,8 +94,8 @@ def test_a_long_change_is_cut(tmp_path):
 def test_a_stranger_is_believed_up_to_four_times_what_is_usual(tmp_path):
     with begin(tmp_path / "run", density=(0.5,)) as run:
         usual = sorted(map(len, run.parts))[1]
-        strong = {layer: np.full((1, c), 3e38, np.float32) for layer, c in run.broadcast().spec.channels.items()}
-        opened = {layer: np.full((1, c), MOST, np.uint32) for layer, c in run.broadcast().spec.channels.items()}
+        strong = {layer: np.full((1, c), 3e38, np.float32) for layer, c in run.start().broadcast.spec.channels.items()}
+        opened = {layer: np.full((1, c), MOST, np.uint32) for layer, c in run.start().broadcast.spec.channels.items()}
         drop(run, lambda _, v: v, client=77, examples=MOST, samples=(MOST,), strength=strong, opened=opened)
         run.round()
         assert rows(run, 1)[77]["examples"] == 4 * usual
@@ -199,10 +198,10 @@ def test_a_negated_change_is_refused_and_honest_ones_are_not(tmp_path, options):
     with begin(tmp_path / "run", **options) as run:
         train = run.engine.train
 
-        def negated(clients, broadcast, plan_of, states):
-            for result in train(clients, broadcast, plan_of, states):
+        def negated(tasks):
+            spec, base = tasks[0].broadcast.spec, tasks[0].broadcast.public
+            for result in train(tasks):
                 if result.client == 1:
-                    spec, base = broadcast.spec, broadcast.public
                     update = decode_update(result.blob, spec, base)
                     values = {
                         n: v if is_statistic(n) else 2 * spec.take({n: base[n]}, update.channels)[n] - v

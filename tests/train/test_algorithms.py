@@ -17,7 +17,7 @@ def entries(name):
 
 
 def step(state, updates, **given):
-    return round_step(state, updates[::-1], strategy(**given), SPEC, state.tensors)
+    return round_step(state, updates[::-1], strategy(**given), SPEC, state.tensors)[0]
 
 
 def mean_change(updates, wholes, masks, state, name, place):
@@ -157,7 +157,7 @@ def test_what_a_codec_lost_stays_with_the_server():
     """Clients start from other weights than the server's: it takes over their change."""
     state, updates, wholes, masks, _ = random_round(5, False)
     base = {name: value + np.float32(0.25) for name, value in state.tensors.items()}
-    found = round_step(state, updates, strategy(), SPEC, base).tensors
+    found = round_step(state, updates, strategy(), SPEC, base)[0].tensors
     for name in PARAMETERS:
         for place in entries(name):
             change = mean_change(updates, wholes, masks, state, name, place)

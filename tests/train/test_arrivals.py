@@ -58,7 +58,7 @@ def test_a_late_update_adds_what_it_changed_to_the_present_state():
     assert (late.client, late.base_round, late.examples) == (1, 5, 10)
     shapes = dict.fromkeys(present, (1,))
     spec = UpdateSpec(shapes, dict.fromkeys(shapes, (None,)), {}, 1, "run", 7, "0" * 64)
-    state = round_step(ServerState(7, present), [late, fresh], Strategy(frozenset({"w"}), 2), spec, present)
+    state, _ = round_step(ServerState(7, present), [late, fresh], Strategy(frozenset({"w"}), 2), spec, present)
     assert state.tensors["w"].tolist() == [(30 * 14 + 10 * 12) / 40]
 
 

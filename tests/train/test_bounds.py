@@ -116,7 +116,7 @@ def test_one_client_of_ten(options, told):
         limits = usual_strengths(joined, None)
         joined = [believed(update, 300, 60, limits) for update in joined]
         with np.errstate(invalid="raise", divide="raise"):
-            after = round_step(state, joined, chosen, SPEC, base)
+            after, _ = round_step(state, joined, chosen, SPEC, base)
         for arrays in (after.tensors, after.memory):
             assert all(np.isfinite(array).all() for array in arrays.values())
         steps = [effective_steps(u.local_steps, 0.9) if nova else 1.0 for u in joined]
@@ -151,7 +151,8 @@ def test_honest_updates_pass_as_they_are():
         values = {n: (base[n] * np.float32(1.1 + 0.1 * (i % 2))).astype(np.float32) for n in update.values}
         near.append(dataclasses.replace(update, values=values, examples=100 + i))
     one, two = (
-        round_step(state, near, strategy(clients=9, bound=bound), SPEC, state.tensors).tensors for bound in (0, BOUND)
+        round_step(state, near, strategy(clients=9, bound=bound), SPEC, state.tensors)[0].tensors
+        for bound in (0, BOUND)
     )
     assert all(one[name].tobytes() == two[name].tobytes() for name in SHAPES)
 
@@ -162,10 +163,10 @@ def test_what_only_one_sends_counts_as_what_it_does_to_the_state():
     updates = [dataclasses.replace(u, examples=50) for u in updates]
     few = {"a": np.array([0], np.uint16), "b": np.array([0], np.uint16)}
     sent = [dataclasses.replace(u, channels=few, values=SPEC.take(u.values, few)) for u in updates[:-1]]
-    after = round_step(state, [*sent, updates[-1]], strategy(clients=10, bound=1.0), SPEC, state.tensors)
+    after, _ = round_step(state, [*sent, updates[-1]], strategy(clients=10, bound=1.0), SPEC, state.tensors)
     alone = [n for n in PARAMETERS if n not in ("stem",)]
     moved = sum(((after.tensors[n].astype(float) - state.tensors[n]) ** 2).sum() for n in alone) ** 0.5
-    free = round_step(state, [*sent, updates[-1]], strategy(clients=10), SPEC, state.tensors)
+    free, _ = round_step(state, [*sent, updates[-1]], strategy(clients=10), SPEC, state.tensors)
     unbound = sum(((free.tensors[n].astype(float) - state.tensors[n]) ** 2).sum() for n in alone) ** 0.5
     assert moved < 0.5 * unbound
 

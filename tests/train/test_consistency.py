@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from strategy_references import PARAMETERS, SIZES, SPEC, random_channels, random_state, random_update, strategy
 
-from fedgate.train.strategies import ServerState, held, initial_state, round_step
+from fedgate.train.strategies import ServerState, initial_state, round_step
 from fedgate.train.strategies.consistency import LENGTH, inconsistent, sketch
 
 CLIENTS, LIAR = 7, 3
@@ -50,8 +50,8 @@ def run(lie, rounds=6, seed=0, **options):
         updates = bowls.updates(state)
         others = [update for update in updates if update.client != LIAR]
         updates[LIAR] = lie(number, updates[LIAR], state.tensors, others)
-        refused.append(held(state, updates, chosen, SPEC, state.tensors)[2])
-        state = round_step(state, updates, chosen, SPEC, state.tensors)
+        state, not_taken = round_step(state, updates, chosen, SPEC, state.tensors)
+        refused.append(not_taken.refused)
     return refused
 
 

@@ -14,7 +14,6 @@ from fedgate.device_runtime.formats.update import decode_update, encode_update
 from fedgate.train.config.resolve import resolve
 from fedgate.train.engines.make import open_run
 from fedgate.train.ingredients import describe_run, prepare
-from fedgate.train.server.gather import Turnout
 from fedgate.train.server.run_directory import RunDirectory
 
 SMALL = {
@@ -86,7 +85,7 @@ def test_a_late_update_joins_the_next_round(run):
     one.round()
     before, (late,) = one.state.tensors, one.waiting
     assert sorted(one.bases) == [0] and statuses(one, 1)[late.client] == "waiting"
-    update = decode_update(late.blob, *Turnout(one, one.broadcast()).base(0))
+    update = decode_update(late.blob, *one.start().base(0))
     assert late.arrives > one.clock
     one.clock = late.arrives  # so that it comes within the second round whatever the speeds are
     second = one.round()
@@ -101,9 +100,9 @@ def test_a_late_update_joins_the_next_round(run):
     alone.state, alone.waiting = dataclasses.replace(one.state, round=1, tensors=before), [late]
     alone.bases, alone.clock = {0: first}, late.arrives
     drawn = [c for c in range(4) if c != late.client]
-    start = alone.broadcast()
-    results = alone.engine.train(drawn, start, alone.plan, {})
-    others = [decode_update(result.blob, start.spec, start.public) for result in results]
+    start = alone.start()
+    results = alone.engine.train([start.task(client) for client in drawn])
+    others = [decode_update(result.blob, *start.base(1)) for result in results]
     wanted = sum(other.examples * other.values[name].astype(np.float64) for other in others)
     wanted = (wanted + update.examples * (before[name] + moved)) / total
     assert np.abs(one.state.tensors[name] - wanted).max() < 1e-6
@@ -159,10 +158,10 @@ def test_who_drops_out_gets_bytes_and_sends_none(run):
 
 def letter(run, client, base_round=None, **changes):
     """An update as a device would send it: it moves every weight by 0.01."""
-    start = run.broadcast()
-    spec, base = Turnout(run, start).base(run.state.round if base_round is None else base_round)
+    start = run.start()
+    spec, base = start.base(run.state.round if base_round is None else base_round)
     update = dataclasses.replace(
-        decode_update(start.blob(None), start.spec),
+        decode_update(start.broadcast.blob(None), start.broadcast.spec),
         client=client,
         examples=100,
         local_steps=1,

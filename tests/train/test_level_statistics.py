@@ -96,9 +96,9 @@ def test_the_server_pools_them_as_one_set_of_samples():
         for client, x in enumerate(data)
     ]
     updates.append(client_update(2, (100, 0), {name: value + 9 for name, value in start.items()}))
-    found = round_step(ServerState(0, start), updates, strategy(), spec, start).tensors
+    found = round_step(ServerState(0, start), updates, strategy(), spec, start)[0].tensors
     every = np.concatenate(data)
     assert np.allclose(found["b.running_mean"], every.mean(0), atol=1e-6)
     assert np.allclose(found["b.running_var"], every.var(0), atol=1e-5)
-    nobody = round_step(ServerState(0, start), updates[2:], strategy(), spec, start).tensors
+    nobody = round_step(ServerState(0, start), updates[2:], strategy(), spec, start)[0].tensors
     assert (nobody["b.running_mean"] == 3).all() and (nobody["b.running_var"] == 3).all()

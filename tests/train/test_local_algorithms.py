@@ -55,7 +55,7 @@ def run(digits, algorithm, momentum, gate, **given):
         result = trainer.train(client, broadcast.blob(None), None, broadcast.spec, plan, states[client])
         states[client] = result.state
         updates.append(decode_update(result.blob, broadcast.spec, broadcast.public))
-    return round_step(state, updates, strategy, broadcast.spec, broadcast.public), states
+    return round_step(state, updates, strategy, broadcast.spec, broadcast.public)[0], states
 
 
 def local_training(digits, network, part, plan, mu, drift):

@@ -15,7 +15,7 @@ def round_step(state, updates):
     spec = UpdateSpec(shapes, {name: (None,) * len(shape) for name, shape in shapes.items()}, {}, 1, "run", 0, "0" * 64)
     state = ServerState(state.round, {name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
     strategy = Strategy(frozenset(name for name in shapes if "running" not in name), len(updates))
-    return strategies.round_step(state, updates, strategy, spec, state.tensors)
+    return strategies.round_step(state, updates, strategy, spec, state.tensors)[0]
 
 
 def update(client, examples, **values):

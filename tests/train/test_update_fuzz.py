@@ -179,7 +179,7 @@ def check(blob):
 
 def aggregated(update):
     """The server's weights after a round with this update alone."""
-    return round_step(ServerState(3, BASE), [update], STRATEGY, SPEC, BASE).tensors
+    return round_step(ServerState(3, BASE), [update], STRATEGY, SPEC, BASE)[0].tensors
 
 
 def test_the_blobs_themselves_are_accepted():

@@ -60,7 +60,7 @@ def test_a_whole_share_in_fp32_rebuilds_the_clients_model_bit_for_bit(examples, 
     update = decode_update(blob, broadcast.spec, broadcast.public)
     strategy = Strategy(frozenset(name for name, _ in network.body.named_parameters()), clients=4)
     state = ServerState(0, broadcast.public)
-    ours = round_step(state, [update], strategy, broadcast.spec, broadcast.public).tensors
+    ours = round_step(state, [update], strategy, broadcast.spec, broadcast.public)[0].tensors
     theirs = network_tensors(network)
     assert kept_share(update, broadcast.spec) < 0.9
     assert all(ours[name].tobytes() == value.tobytes() for name, value in theirs.items())

@@ -9,7 +9,7 @@ import time
 
 from fedgate.device_runtime.errors import UsageError
 from fedgate.device_runtime.formats.update import apply_download
-from fedgate.device_runtime.formats.uploads import held_round, weights
+from fedgate.device_runtime.formats.uploads import weights
 
 from ..local.client import LocalPlan
 from ..local.stack import train_together
@@ -53,37 +53,33 @@ class CohortEngine(LoopEngine):
 
     reason = None  # why the last round's clients trained one after the other
 
-    def train(self, clients, broadcast, plan_of, states):
+    def train(self, tasks):
         if self.pool:
             raise UsageError("--workers is for --engine loop: the cohort engine trains its clients in one process")
-        clients, plans = list(clients), {client: plan_of(client) for client in clients}
-        reason = clients and reason_against(self.trainer.network, list(plans.values()))
+        tasks = list(tasks)
+        reason = tasks and reason_against(self.trainer.network, [task.plan for task in tasks])
         if reason:
             if reason != self.reason:
                 logging.getLogger(__name__).warning("clients train one after the other: %s", reason)
             self.reason = reason
-            yield from super().train(clients, broadcast, plan_of, states)
+            yield from super().train(tasks)
             return
-        for start in range(0, len(clients), TOGETHER):
-            chosen = clients[start : start + TOGETHER]
-            yield from self.together(chosen, broadcast, plans, states)
+        for start in range(0, len(tasks), TOGETHER):
+            yield from self.together(tasks[start : start + TOGETHER])
 
-    def together(self, clients, broadcast, plans, states):
+    def together(self, tasks):
         """Train clients in one stack; yields their `TaskResult`s, each with an equal share of the time."""
         started, cpu, trainer = time.perf_counter(), time.process_time(), self.trainer
-        states = {client: states.get(client, {}) for client in clients}
         bases = {}  # by the round whose weights a client holds; what it then has is the same
-        for state in states.values():
-            round_ = held_round(state)
-            if round_ not in bases:
-                bases[round_] = apply_download(broadcast.blob(round_), broadcast.spec, broadcast.held(round_))
-        load_tensors(trainer.network, weights(bases[round_]), partly=True)  # what is frozen does not travel
-        examples = [trainer.examples(client) for client in clients]
-        found = train_together(trainer.network, examples, trainer.statistics, [plans[client] for client in clients])
-        share = 1 / len(clients)
+        for task in tasks:
+            if task.held not in bases:
+                bases[task.held] = apply_download(task.download, task.broadcast.spec, task.base)
+        load_tensors(trainer.network, weights(bases[tasks[0].held]), partly=True)  # what is frozen does not travel
+        examples = [trainer.examples(task.client) for task in tasks]
+        found = train_together(trainer.network, examples, trainer.statistics, [task.plan for task in tasks])
+        share = 1 / len(tasks)
         seconds, cpu_seconds = (time.perf_counter() - started) * share, (time.process_time() - cpu) * share
-        for client, (tensors, result) in zip(clients, found, strict=True):
+        for task, (tensors, result) in zip(tasks, found, strict=True):
             load_tensors(trainer.network, tensors)
-            state, clocks = states[client], (time.perf_counter() - seconds, time.process_time() - cpu_seconds)
-            base = bases[held_round(state)]
-            yield trainer.send(client, result, broadcast.spec, base, plans[client], state, *clocks)
+            base, clocks = bases[task.held], (time.perf_counter() - seconds, time.process_time() - cpu_seconds)
+            yield trainer.send(task.client, result, task.broadcast.spec, base, task.plan, task.state, *clocks)

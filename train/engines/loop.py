@@ -21,14 +21,14 @@ from tqdm import tqdm
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.formats.update import UpdateSpec, apply_download
-from fedgate.device_runtime.formats.uploads import encode_upload, held_round, weights
+from fedgate.device_runtime.formats.uploads import encode_upload, weights
 
 from ..local.client import LocalPlan, train_locally
 from ..local.evaluation import Evaluation, chunks, evaluate
 from ..local.norms import encode, measure
 from ..network.build import load_tensors, network_tensors
 from ..server.checkpoint import ClientState
-from ..server.outcome import TaskResult
+from ..server.engine import TaskResult
 
 
 class Trainer:
@@ -91,7 +91,7 @@ class Trainer:
 
 
 class LoopEngine:
-    """Runs tasks on one `Trainer` in this process, or on one in each of several worker processes.
+    """An `Engine` that runs tasks on one `Trainer` in this process, or on one in each of several worker processes.
 
     build: makes the network; a picklable callable, as workers build their own.
     """
@@ -109,17 +109,11 @@ class LoopEngine:
             arguments = (build, data, parts, precision)
             self.pool = ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=arguments)
 
-    def train(self, clients, broadcast, plan_of, states):
-        """Train each client from what a `Broadcast` sends it; yields their `TaskResult`s in the order of `clients`.
-
-        plan_of: client -> its `LocalPlan`. states: what clients keep from earlier rounds, by client.
-        """
-        arguments = []
-        for client in clients:
-            state = states.get(client, {})
-            round_ = held_round(state)
-            base = broadcast.blob(round_), broadcast.held(round_)
-            arguments.append((client, *base, broadcast.spec, plan_of(client), state))
+    def train(self, tasks):
+        """As in `Engine`; the `TaskResult`s come in the order of the tasks."""
+        arguments = [
+            (task.client, task.download, task.base, task.broadcast.spec, task.plan, task.state) for task in tasks
+        ]
         yield from self._map("train", arguments)
 
     def evaluate(self, tensors, densities, trained=None) -> Evaluation:
@@ -130,17 +124,18 @@ class LoopEngine:
             arguments = [(tensors, densities, trained[part], "train") for part in chunks(len(trained))]
         return functools.reduce(operator.add, self._map("evaluate", arguments))
 
-    def measure_norms(self, clients, tensors, densities, levels_of, run, round_):
-        """What `local.norms` makes of some clients, in their order; levels_of: client -> the levels that it trains."""
-        arguments = [(client, tensors, densities, levels_of(client), run, round_) for client in clients]
+    def measure_norms(self, levels, tensors, densities, run, round_):
+        """As in `Engine`."""
+        arguments = [(client, tensors, densities, own, run, round_) for client, own in levels.items()]
         return self._map("measure_norms", arguments)
 
-    def finetune(self, tensors, plan_of, chosen):
+    def finetune(self, tensors, plans, chosen):
         """Fine-tune each client from `tensors`; yields (before, after), its `Evaluation`s on its test images.
 
-        plan_of: client -> its `LocalPlan`. chosen: indices of each client's test images.
+        plans: each client's `LocalPlan`. chosen: indices of each client's test images.
         """
-        arguments = [(client, tensors, plan_of(client), images) for client, images in enumerate(chosen)]
+        clients = enumerate(zip(plans, chosen, strict=True))
+        arguments = [(client, tensors, plan, images) for client, (plan, images) in clients]
         yield from self._map("finetune", arguments)
 
     def _map(self, method, arguments):

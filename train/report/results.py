@@ -79,8 +79,8 @@ def finetuned(engine, info, tensors, data, held, epochs, lr, progress):
     labels, found = data.test_labels.numpy(), []
     chosen = [own_test_images(row, labels, info.config.seed) for row in held]
     with progress.status("") as status:
-        results = engine.finetune(tensors, lambda client: finetune_plan(info, client, epochs, lr), chosen)
-        for client, pair in enumerate(results):
+        plans = [finetune_plan(info, client, epochs, lr) for client in range(len(held))]
+        for client, pair in enumerate(engine.finetune(tensors, plans, chosen)):
             found.append([evaluation.client_accuracy(held[client : client + 1])[:, 0] for evaluation in pair])
             status.update(f"fine-tuned {client + 1} of {len(held)} clients")
     return np.array(found).transpose(1, 2, 0)

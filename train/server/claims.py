@@ -13,41 +13,45 @@ import numpy as np
 from ..strategies.bounds import typical
 from ..strategies.masked import ENOUGH
 from .arrivals import Upload
+from .outcome import Turnout
+from .round_input import RoundInput
 
 MULTIPLE = 4
 STRONGER = 10  # times the usual strength of a layer's strongest channel, a sample
 
 
-def believe(turnout):
-    """Bring the claims of a turnout's updates down; its rows tell what was not believed, as `bounded`."""
-    updates = [update for update, _ in turnout.joined]
-    usual = usual_examples(updates, turnout.run.parts)
-    limits = usual_strengths(updates, turnout.run.salience.get("global"))
-    joined = []
-    for update, source in turnout.joined:
-        examples, steps = most(turnout.run, update, source, usual)
-        made = believed(update, examples, steps, limits)
-        for name in ("examples", "local_steps"):
-            said, taken = getattr(update, name), getattr(made, name)
-            if said != taken:
-                turnout.note(update.client, f"it claims {said} {name.replace('_', ' ')}, and {taken} are counted")
-        turnout.count(update.client, made.examples)
-        joined.append((made, source))
-    turnout.joined = joined
+def believe(start: RoundInput, turnout: Turnout) -> Turnout:
+    """Bring the claims of a turnout's used updates down; `bounded` tells what was not believed."""
+    updates = [outcome.update for outcome in turnout.used]
+    usual = usual_examples(updates, start.examples)
+    limits = usual_strengths(updates, start.salience)
+    return turnout.with_used([brought_down(outcome, *most(start, outcome, usual), limits) for outcome in turnout.used])
 
 
-def usual_examples(updates, parts):
-    usual = typical([len(part) for part in parts], 0)
+def brought_down(outcome, examples, steps, strengths):
+    """An outcome whose update claims no more than `believed` lets it."""
+    said, bounded = outcome.update, outcome.bounded
+    made = believed(said, examples, steps, strengths)
+    for name in ("examples", "local_steps"):
+        claim, taken = getattr(said, name), getattr(made, name)
+        if claim != taken:
+            bounded += (f"it claims {claim} {name.replace('_', ' ')}, and {taken} are counted",)
+    return dataclasses.replace(outcome, update=made, bounded=bounded)
+
+
+def usual_examples(updates, held):
+    """held: how many examples each of the run's clients holds."""
+    usual = typical(held, 0)
     return max(1, usual, typical([u.examples for u in updates], 0) if len(updates) >= ENOUGH else 0)
 
 
-def most(run, update, source, usual):
-    """How many examples and local steps of an update are believed."""
-    config, here = run.config, update.client < len(run.parts)
-    held, simulated = len(run.parts[update.client]) if here else 0, run.config.engine != "flower"
+def most(start, outcome, usual):
+    """How many examples and local steps of an outcome's update are believed."""
+    config, update, here = start.config, outcome.update, outcome.client < len(start.examples)
+    held, simulated = start.examples[outcome.client] if here else 0, config.engine != "flower"
     examples = held if here and simulated else max(held, MULTIPLE * usual)
     steps = config.local_epochs * -(-min(update.examples, examples) // config.batch_size)
-    return examples, steps if simulated and isinstance(source, Upload) else MULTIPLE * steps
+    return examples, steps if simulated and isinstance(outcome.source, Upload) else MULTIPLE * steps
 
 
 def usual_strengths(updates, record):

@@ -22,6 +22,8 @@ from fedgate.device_runtime.formats.update import CONTROL, SERVER, Update, Updat
 
 from ..strategies import ServerState
 
+SERVER_STREAM = 2**32 - 1  # beside the numbers of clients in seeds
+
 
 class Broadcast:
     """The server's side of a round's start.
@@ -78,6 +80,11 @@ class Broadcast:
             levels=tuple(range(spec.levels)),
         )
         return encode_update(update, spec, self.before, self.seed)
+
+
+def broadcast_of(state: ServerState, spec: UpdateSpec, config) -> Broadcast:
+    """What a run's server sends at the start of the round that follows a state. config: its `TrainConfig`."""
+    return Broadcast(state, spec, config.download_codec, (config.seed, state.round, SERVER_STREAM))
 
 
 def served(state, spec):

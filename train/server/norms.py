@@ -8,6 +8,8 @@ round's: every client's download, a forward pass of its images at each of its le
 lasts until the slowest is done.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from fedgate.device_runtime.errors import FedgateError
@@ -18,9 +20,14 @@ from fedgate.device_runtime.formats.update import MOST, MOST_HEADER
 from fedgate.device_runtime.formats.uploads import held_round, weights
 
 from ..local.norms import FORMAT, KINDS, VERSION, norms_of
+from ..strategies import ServerState
 from ..strategies.masked import ENOUGH
 from ..strategies.statistics import within
 from .arrivals import Upload
+from .downloads import broadcast_of
+from .engine import Engine
+from .outcome import Turnout
+from .round_input import RoundInput
 
 
 def decode(blob, shapes, run, round_):
@@ -81,35 +88,41 @@ def near_the_others(measured, tensors):
     return made
 
 
-def pooled_norms(run, turnout):
-    """The statistics pooled from the clients whose updates the run's state is made of: (arrays by name, seconds).
+def reestimated(start: RoundInput, state: ServerState, turnout: Turnout, engine: Engine):
+    """A state with the statistics pooled from the clients whose updates it is made of: (state, turnout).
 
-    The bytes and the simulated seconds that this takes are added to the clients' rows of the turnout; the seconds
-    returned are the slowest client's. A client whose blob is refused is left out, and its row says why.
+    The bytes and the simulated seconds that this takes are added to the clients' outcomes, and the slowest client's
+    seconds to the round's. A client whose blob is refused is left out, and its outcome says why.
     """
-    broadcast, levels = run.broadcast(), range(len(run.config.density))
-    clients = sorted(update.client for update, source in turnout.joined if isinstance(source, Upload))
-    levels_of = {
-        client: levels if run.client_levels[client] is None else [run.client_levels[client]] for client in clients
-    }
-    rows, measured, slowest = {row["client"]: row for row in turnout.rows}, [], 0.0
-    passes = [sum(macs.nominal(run.layers, density).values()) for density in run.config.density]
-    blobs = run.engine.measure_norms(
-        clients, weights(broadcast.public), run.config.density, levels_of.get, run.info.run, run.state.round
-    )
-    for client, blob in zip(clients, blobs, strict=True):
-        received = len(broadcast.blob(held_round(run.clients[client])))
-        rows[client]["bytes_down"] += received
-        rows[client]["bytes_up"] += len(blob)
-        costs = len(run.parts[client]) * sum(passes[level] for level in levels_of[client])
-        seconds = run.clocks.receiving(received) + run.clocks.training(client, costs) + run.clocks.sending(len(blob))
-        rows[client]["simulated_seconds"] = (rows[client]["simulated_seconds"] or 0.0) + seconds
-        slowest = max(slowest, seconds)
-        norms = norms_of(run.network, levels_of[client])
+    config, run, measured, judged, slowest = start.config, start.info.run, [], [], 0.0
+    broadcast = broadcast_of(state, start.broadcast.spec, config)
+    asked = sorted((each for each in turnout.used if isinstance(each.source, Upload)), key=lambda each: each.client)
+    every = range(len(config.density))
+    levels = {each.client: every if (own := start.levels[each.client]) is None else [own] for each in asked}
+    passes = [sum(macs.nominal(start.network.layers, density).values()) for density in config.density]
+    blobs = engine.measure_norms(levels, weights(broadcast.public), config.density, run, state.round)
+    for outcome, blob in zip(asked, blobs, strict=True):
+        client, received, reason = outcome.client, len(broadcast.blob(held_round(outcome.source.state))), None
+        costs = start.examples[client] * sum(passes[level] for level in levels[client])
+        seconds = start.clocks.receiving(received) + start.clocks.training(client, costs)
+        seconds += start.clocks.sending(len(blob))
+        norms = norms_of(start.network, levels[client])
         shapes = {f"{name}.{kind}": norm.running_mean.shape for name, norm in norms.items() for kind in KINDS}
         try:
-            examples, arrays = decode(blob, shapes, run.info.run, run.state.round)
-            measured.append((min(examples, len(run.parts[client])), arrays))
+            examples, arrays = decode(blob, shapes, run, state.round)
+            measured.append((min(examples, start.examples[client]), arrays))
         except FedgateError as error:
-            rows[client]["reason"] = str(error)
-    return pool(near_the_others(measured, run.state.tensors)), slowest
+            reason = str(error)
+        slowest = max(slowest, seconds)
+        judged.append(
+            replace(
+                outcome,
+                reason=reason,
+                bytes_down=outcome.bytes_down + received,
+                bytes_up=outcome.bytes_up + len(blob),
+                simulated_seconds=(outcome.simulated_seconds or 0.0) + seconds,
+            )
+        )
+    norms = pool(near_the_others(measured, state.tensors))
+    turnout = replace(turnout.with_used(judged), ended=turnout.ended + slowest)
+    return replace(state, tensors=state.tensors | norms), turnout

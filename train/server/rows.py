@@ -1,9 +1,7 @@
-"""The rows of metrics.jsonl: one a client in a round, and one a round.
+"""The rows of metrics.jsonl, made once a round is decided: one a client, and one of the round.
 
-A client's `status`: "used" in this round's state; "waiting", good but late, or too few came, and kept for a later
-round; "refused", with the `reason`; "dropped", it vanished. `base_round` tells of which state it is an update.
-`bytes_up` are counted in the round in which they were sent, `simulated_seconds` from that round's start. `file`: of the
-inbox. `bounded`: what of a used update was not taken as it came. A round's `refused_files` are those of the inbox; its
+A client's row tells its `ClientOutcome`. `bytes_up` are counted in the round in which they were sent,
+`simulated_seconds` from that round's start. `file`: of the inbox. A round's `refused_files` are those of the inbox; its
 `reason` tells why the state was kept, if it was.
 """
 
@@ -11,52 +9,62 @@ import numpy as np
 
 from fedgate.device_runtime.formats import macs
 
-from ..network.channels import record_of
+from ..network.channels import kept_share, record_of
+from .inbox import Letter
+from .outcome import ClientOutcome
+from .round_input import RoundInput
+from .verdict import Verdict
 
 
-def client_row(layers, densities, round_, client, status, **known):
-    """A client's row. densities: of the round, by level. known: fields that differ from the blank ones below."""
-    level = len(densities) - 1 if known.get("level") is None else known["level"]
-    update = known.pop("update", None)
+def client_rows(start: RoundInput, outcomes):
+    """The rows of a round's clients, in the order of their numbers."""
+    return [client_row(start, outcome) for outcome in sorted(outcomes, key=lambda outcome: outcome.client)]
+
+
+def client_row(start: RoundInput, outcome: ClientOutcome):
+    level = len(start.densities) - 1 if outcome.level is None else outcome.level
+    came, source = outcome.came, outcome.source
     return {
-        "round": round_,
-        "client": client,
-        "status": status,
-        "reason": None,
-        "bounded": None,
-        "base_round": round_ - 1,
-        "file": None,
-        "level": None,
-        "examples": update.examples if update else None,
-        "loss": None,
-        "accuracy": None,
-        "bytes_up": 0,
-        "bytes_down": 0,
-        "macs_per_sample": sum(macs.nominal(layers, densities[level]).values()),
-        "kept_share": None,
-        "mask_overlap": mean_overlap(record_of(update), level) if update else None,
-        "simulated_seconds": None,
-        "cpu_seconds": 0.0,
-        "seconds": 0.0,
-    } | known
+        "round": start.done + 1,
+        "client": outcome.client,
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "bounded": "; ".join(outcome.bounded) or None,
+        "base_round": outcome.base_round,
+        "file": source.shown if isinstance(source, Letter) else None,
+        "level": outcome.level,
+        "examples": outcome.counted,
+        "loss": outcome.loss,
+        "accuracy": outcome.accuracy,
+        "bytes_up": outcome.bytes_up,
+        "bytes_down": outcome.bytes_down,
+        "macs_per_sample": sum(macs.nominal(start.network.layers, start.densities[level]).values()),
+        "kept_share": None if came is None else kept_share(came, start.broadcast.spec),
+        "mask_overlap": None if came is None else mean_overlap(record_of(came), level),
+        "simulated_seconds": outcome.simulated_seconds,
+        "cpu_seconds": round(outcome.cpu_seconds, 3),
+        "seconds": round(outcome.seconds, 3),
+    }
 
 
-def round_row(evaluation, rows, round_, densities, epochs):
-    """The round's own line; its accuracy, MACs and overlap are of the default (highest) level on the test set.
+def round_row(start: RoundInput, verdict: Verdict, rows, refused_files, seconds):
+    """The round's own row; its accuracy, MACs and overlap are of the default (highest) level on the test set.
 
-    The test set is seen at the densities of the round, as the network was trained: it is tied to them, and a schedule
-    that has not arrived yet would make it look worse than it is. examples, loss: of the updates that were used.
+    rows: of its clients. The test set is seen at the densities of the round, as the network was trained: it is tied to
+    them, and a schedule that has not arrived yet would make it look worse than it is. examples, loss: of the updates
+    that were used.
     """
-    top = len(densities) - 1
+    evaluation, top = verdict.evaluation, len(start.densities) - 1
     statistics = evaluation.salience.mask_statistics(top)
     used = [row for row in rows if row["status"] == "used"]
     trained = [row for row in rows if row["loss"] is not None]
     told = [row for row in used if row["loss"] is not None]
     cpu_seconds = sum(row["cpu_seconds"] for row in rows)
+    images = start.config.local_epochs * sum(row["examples"] for row in trained)
     return {
-        "round": round_,
+        "round": start.done + 1,
         "client": None,
-        "density": densities,
+        "density": start.densities,
         "examples": sum(row["examples"] for row in used),
         "loss": sum(row["loss"] * row["examples"] for row in told) / sum(row["examples"] for row in told)
         if told
@@ -75,7 +83,12 @@ def round_row(evaluation, rows, round_, densities, epochs):
             name: {"overlap": overlap, "never": never, "always": always}
             for name, (overlap, never, always) in statistics.items()
         },
-        "images_per_cpu_second": epochs * sum(row["examples"] for row in trained) / max(cpu_seconds, 1e-3),
+        "images_per_cpu_second": images / max(cpu_seconds, 1e-3),
+        "simulated_seconds": verdict.turnout.ended - start.clock,
+        "simulated_hours": verdict.turnout.ended / 3600,
+        "reason": verdict.reason,
+        "refused_files": refused_files,
+        "seconds": round(seconds, 3),
     }
 
 

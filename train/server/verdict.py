@@ -1,10 +1,93 @@
-"""Whether what a round made is taken, or the state before it kept."""
+"""What a round makes of its turnout: the next state, or the state before it once more."""
 
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..local.evaluation import Evaluation
+from ..strategies import ServerState, round_step
+from ..strategies.masked import ENOUGH
+from .downloads import note_changes
+from .engine import Engine
+from .norms import reestimated
+from .outcome import Turnout
+from .round_input import RoundInput
+
 EXPLODED = 20.0  # times the last round's loss, or that of guessing
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What a round ends with. state: after it. turnout: as everything is decided. evaluation: of the state.
+
+    reason: why it is the state of before, None where it is not. losses: by which the next round is judged.
+    """
+
+    state: ServerState
+    turnout: Turnout
+    evaluation: Evaluation
+    reason: str | None
+    losses: dict[str, float | None]
+
+
+def decide(start: RoundInput, turnout: Turnout, engine: Engine) -> Verdict:
+    """Aggregate what came, look at what it makes, and take it or leave it."""
+    config, evaluation = start.config, None
+    reason = too_few(config, turnout)
+    if reason is not None:
+        turnout = turnout.keep_for_later()
+    state, turnout = aggregated(start, turnout)
+    if finite(state) or not turnout.used:
+        if config.reestimate_norms and state.round == config.rounds:
+            state, turnout = reestimated(start, state, turnout, engine)
+        evaluation = engine.evaluate(state.tensors, start.densities)
+    losses, wrong = judged(start, turnout, evaluation)
+    if wrong is None:
+        return Verdict(state, turnout, evaluation, reason, losses)
+    senders = ", ".join(str(client) for client in sorted(outcome.client for outcome in turnout.used))
+    reason = f"{wrong}: the state is kept; clients {senders} had sent updates"
+    turnout = turnout.refuse({outcome.client: f"the round is not taken: {wrong}" for outcome in turnout.used})
+    state = kept(start)
+    return Verdict(state, turnout, engine.evaluate(state.tensors, start.densities), reason, losses)
+
+
+def too_few(config, turnout):
+    """Why a round with so few good updates keeps the state; None where they are enough."""
+    good = len(turnout.used)
+    if good < config.min_clients:
+        return f"{good} good updates, and --min-clients is {config.min_clients}: the state is kept"
+    if good < ENOUGH and config.robust != "none":
+        return f"{good} good updates, and --robust {config.robust} takes {ENOUGH}: the state is kept"
+    return None
+
+
+def aggregated(start, turnout):
+    """What the used updates make of the state: (state, turnout with what of them was not taken)."""
+    if not turnout.used:
+        return kept(start), turnout
+    spec, public = start.broadcast.spec, start.broadcast.public
+    updates = [outcome.update for outcome in turnout.used]
+    state, not_taken = round_step(start.state, updates, start.strategy, spec, public)
+    cut = {c: f"its change is too long, and {share:.3g} of it is taken" for c, share in not_taken.shares.items()}
+    return note_changes(start.state, state, spec, public), turnout.bounded(cut).refuse(not_taken.refused)
+
+
+def kept(start):
+    """The state of before, one round later."""
+    state = replace(start.state, round=start.done + 1)
+    return note_changes(start.state, state, start.broadcast.spec, start.broadcast.public)
+
+
+def judged(start, turnout, evaluation):
+    """By which losses the next round is judged, and why this one's state is not taken, None where it is."""
+    if not turnout.used:
+        return start.losses, None
+    if evaluation is None:
+        return start.losses, "the aggregated state is not finite"
+    losses = losses_of(evaluation, turnout)
+    wrong = why_not(losses, start.losses, len(start.info.data["labels"]))
+    return (start.losses if wrong else losses), wrong
 
 
 def finite(state):
@@ -13,13 +96,12 @@ def finite(state):
     return all(bool(np.isfinite(array).all()) for array in arrays)
 
 
-def losses_of(evaluation, rows):
+def losses_of(evaluation, turnout):
     """What a round is judged by: the loss on the test set at the highest level, and the median of what clients told.
 
     None where there is none, or it is no number.
     """
-    told = [row["loss"] for row in rows if row["status"] == "used" and row["loss"] is not None]
-    told = [loss for loss in told if math.isfinite(loss)]
+    told = [outcome.loss for outcome in turnout.used if outcome.loss is not None and math.isfinite(outcome.loss)]
     test = float(evaluation.loss[-1] / max(1, evaluation.images[-1]))
     return {"test": test if math.isfinite(test) else None, "training": float(np.median(told)) if told else None}
 

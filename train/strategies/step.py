@@ -60,10 +60,25 @@ def strategy_of(config, network) -> Strategy:
     )
 
 
-def round_step(state: ServerState, updates, strategy: Strategy, spec, base) -> ServerState:
-    """The clients' updates, in any order, make the next state: `held` and then `combined`."""
-    updates, _, _, remembered = held(state, updates, strategy, spec, base)
-    return combined(state, updates, strategy, spec, base, remembered)
+@dataclass(frozen=True)
+class NotTaken:
+    """What of a round's updates is not in its state. shares: by client what is left of a change that was cut.
+
+    refused: by client why nothing of its update is used.
+    """
+
+    shares: dict[int, float]
+    refused: dict[int, str]
+
+
+def round_step(state: ServerState, updates, strategy: Strategy, spec, base) -> tuple[ServerState, NotTaken]:
+    """The clients' updates, in any order, make the next state, within the strategy's bounds.
+
+    spec: what the updates look like (`UpdateSpec`). base: the weights, by name, from which the clients started. Raises
+    `FedgateError` where there is no update.
+    """
+    updates, shares, refused, remembered = held(state, updates, strategy, spec, base)
+    return combined(state, updates, strategy, spec, base, remembered), NotTaken(shares, refused)
 
 
 def held(state, updates, strategy, spec, base):

@@ -61,7 +61,7 @@ def test_it_says_that_a_run_of_the_whole_network_takes_no_update_of_a_tail(world
 
 def sent_plan(run, client, **changes):
     """What a server would send of its plan for a client."""
-    fields = vars(run.plan(client)) | changes
+    fields = vars(run.start().task(client).plan) | changes
     return json.loads(json.dumps(fields))
 
 
@@ -76,7 +76,7 @@ def test_a_client_without_torch_takes_part_in_rounds(world, tmp_path):
     ):
         assert client.prepare() == []
         for round_ in (1, 2):
-            broadcast = run.broadcast()
+            broadcast = run.start().broadcast
             download = broadcast.blob(None if held is None else run.state.round - 1)
             plan = sent_plan(run, 2, codec="int8", batch_size=16, epochs=2)
             result = client.train(2, download, held, plan, state)

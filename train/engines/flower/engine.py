@@ -15,9 +15,9 @@ import numpy as np
 
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.formats.tensors import pack, tensors_hash
-from fedgate.device_runtime.formats.uploads import HELD, held_round
+from fedgate.device_runtime.formats.uploads import HELD
 
-from ...server.outcome import NoResult, TaskResult
+from ...server.engine import NoResult, TaskResult
 from ...server.plans import expected_updates
 from ..loop import LoopEngine
 from . import messages
@@ -67,9 +67,9 @@ class FlowerEngine(LoopEngine):
         self.hellos = {}  # asked, by message
         self.away = set()  # clients that a round has given up on
 
-    def train(self, clients, broadcast, plan_of, states):
-        """As in `LoopEngine`; yields `NoResult`s too, in the order in which the answers come."""
-        round_ = Round(self, broadcast, plan_of, states, list(clients))
+    def train(self, tasks):
+        """As in `Engine`; the results come in the order of the answers."""
+        round_ = Round(self, tasks)
         while round_.todo:
             try:
                 yield from round_.step()
@@ -134,11 +134,11 @@ class FlowerEngine(LoopEngine):
 class Round:
     """The clients of a round that have not answered yet."""
 
-    def __init__(self, engine, broadcast, plan_of, states, clients):
-        self.engine, self.broadcast, self.plan_of, self.states = engine, broadcast, plan_of, states
-        self.todo, self.asked = set(clients), {}
+    def __init__(self, engine, tasks):
+        self.engine, self.tasks = engine, {task.client: task for task in tasks}
+        self.todo, self.asked = set(self.tasks), {}
         self.looked, self.there = -LOOK, {}
-        self.seen = dict.fromkeys(clients, time.monotonic())
+        self.seen = dict.fromkeys(self.tasks, time.monotonic())
         self.said = False
 
     def step(self):
@@ -183,22 +183,22 @@ class Round:
                 yield NoResult(client, None)
 
     def ask(self, link, client, sent=0, full=frozenset()):
-        engine, broadcast = self.engine, self.broadcast
-        held = None if "held" in full else held_round(self.states.get(client, {}))
-        blobs = {"download": broadcast.blob(held)}
+        engine, task, spec = self.engine, self.tasks[client], self.tasks[client].broadcast.spec
+        held = None if "held" in full else task.held
+        blobs = {"download": task.broadcast.blob(held)}
         if engine.trunk and "trunk" in full:
             blobs["trunk"] = engine.trunk.blob
-        task = messages.Task(
+        sent_task = messages.Task(
             client=client,
             run=engine.document,
-            plan=dataclasses.asdict(self.plan_of(client)),
-            base_round=broadcast.spec.base_round,
-            base_hash=broadcast.spec.base_hash,
+            plan=dataclasses.asdict(task.plan),
+            base_round=spec.base_round,
+            base_hash=spec.base_hash,
             held=held,
             trunk=engine.trunk and engine.trunk.sha256,
         )
         node, timeout = self.there[client], engine.superlink.timeout
-        message = link.ask(node[0], "train", messages.write_task(task), blobs, timeout)
+        message = link.ask(node[0], "train", messages.write_task(sent_task), blobs, timeout)
         sent += sum(map(len, blobs.values()))
         self.asked[client] = Asked(node, message, time.monotonic() + timeout, sent, full)
 
@@ -221,7 +221,7 @@ class Round:
             yield NoResult(client, str(error), asked.sent)
             return
         self.todo.discard(client)
-        state = {HELD: np.array([self.broadcast.spec.base_round], np.int64)}
+        state = {HELD: np.array([self.tasks[client].broadcast.spec.base_round], np.int64)}
         yield TaskResult(client, answer.update, state, **answer.figures, bytes_down=asked.sent)
 
 
