@@ -151,6 +151,19 @@ def test_a_round_that_explodes_is_not_taken(tmp_path, options):
     assert rows(run, 4)[None]["accuracy"] > rows(run, 1)[None]["accuracy"]
 
 
+@pytest.mark.parametrize("options", [{}, {"reestimate_norms": True}], ids=["as averaged", "re-estimated norms"])
+def test_a_last_round_that_explodes_with_a_lossy_codec_is_not_taken(tmp_path, options):
+    """What the codec makes of weights that are as large as float32 holds is more than float32 holds."""
+    with begin(tmp_path / "run", **FREE, rounds=2, download_codec="int8", **options) as run:
+        run.round()
+        before = run.state.tensors
+        drop(run, spoil)
+        row = next(run.rounds())
+        assert "the aggregated state cannot be sent: " in row["reason"] and row["accuracy"] > 0
+        assert all(run.state.tensors[name].tobytes() == value.tobytes() for name, value in before.items())
+        assert list(run.rounds()) == [] and run.directory.model_path.exists()
+
+
 @pytest.mark.parametrize("pause", [1, 2, 3])
 def test_a_run_with_a_round_that_was_not_taken_is_resumed_exactly(tmp_path, pause):
     for name in ("whole", "paused"):

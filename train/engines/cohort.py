@@ -1,4 +1,4 @@
-"""The `cohort` engine: the clients of a round train together on one GPU, as stacked networks (see `stacked`).
+"""The `cohort` engine: the clients of a round train together on one GPU, as stacked networks (see `local.stack`).
 
 It gives what the loop gives, up to the order of floating-point sums; evaluation and fine-tuning are the loop's own.
 """
@@ -18,7 +18,7 @@ from ..network.build import load_tensors
 from .loop import LoopEngine
 
 TOGETHER = 16  # clients in one stack: their activations are in memory at the same time
-# What `together.Stack` knows of a plan; `upload_share` and `codec` are of the upload, and `sliced` computes the same.
+# What a `Stack` knows of a plan; `upload_share` and `codec` are of the upload, and `sliced` computes the same.
 KNOWN = {"densities", "epochs", "batch_size", "lr", "momentum", "weight_decay", "clip_norm", "augment", "precision",
          "lr_decay", "adaptive_gradient", "algorithm", "proximal_mu", "upload_share", "codec", "sliced"}  # fmt: skip
 OWN = {"seed", "level"}

@@ -3,14 +3,13 @@
 import functools
 
 from ..ingredients import base_tensors, check_data, make_network
-from ..server.engine import Engine
 from ..server.rounds import Run
 from ..server.run_directory import RunDirectory, RunInfo
 from .cohort import CohortEngine
 from .loop import LoopEngine
 
 
-def make_engine(info: RunInfo, data, parts, workers, tensors=None, superlink=None) -> Engine:
+def make_engine(info: RunInfo, data, parts, workers, tensors=None, superlink=None) -> LoopEngine:
     """The engine that trains and evaluates a run's network; "auto" is the cohort where there is a GPU to fill.
 
     tensors: what the networks hold of the frozen layers, which no download brings. superlink: where the clients of a

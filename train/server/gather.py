@@ -23,28 +23,39 @@ from .selection import sample_clients
 def gather(start: RoundInput, engine: Engine, inbox: Turnout) -> Turnout:
     """Train the clients of a round and collect what is there at its end. inbox: what came as files."""
     config, clock = start.config, start.clock
-    reasons = {upload.client: start.staleness(upload.base_round) for upload in start.waiting}
-    fresh = [upload for upload in start.waiting if reasons[upload.client] is None]
-    stale = [  # whose clients are free again
-        ClientOutcome(each.client, "refused", each.base_round, reasons[each.client], level=each.level)
-        for each in start.waiting
-        if reasons[each.client] is not None
-    ]
+    fresh, stale = sorted_by_age(start)
     absent = {upload.client for upload in fresh} | {outcome.client for outcome in inbox.outcomes}
     answers = train_selected(start, engine, [c for c in range(config.clients) if c not in absent])
     ended, in_time = close_round(clock, [answer.source for answer in answers], config.deadline, config.wait_for)
     if fresh and not answers:  # everybody is busy
         limit = math.inf if config.deadline is None else clock + config.deadline
         ended = max(clock, min(limit, *(upload.arrives for upload in fresh)))
-    late = [answer for answer in answers if answer.status == "used" and answer.source not in in_time]
-    answers = [replace(answer, status="waiting") if answer in late else answer for answer in answers]
-    arrived = [upload for upload in fresh if upload.arrives <= ended]
-    joined = [
-        good_outcome(start, decode_update(each.blob, *start.base(each.base_round)), each, level=each.level)
-        for each in arrived
+    in_time = set(in_time)
+    answers = [
+        replace(each, status="waiting") if each.status == "used" and each.source not in in_time else each
+        for each in answers
     ]
-    waiting = [answer.source for answer in late] + [upload for upload in fresh if upload.arrives > ended]
+    joined = [late_outcome(start, upload) for upload in fresh if upload.arrives <= ended]
+    waiting = [each.source for each in answers if each.status == "waiting"]
+    waiting += [upload for upload in fresh if upload.arrives > ended]
     return Turnout((*inbox.outcomes, *stale, *answers, *joined), tuple(waiting), inbox.refused, ended)
+
+
+def sorted_by_age(start):
+    """The late uploads whose base is not too old, and the outcomes of the others, whose clients are free again."""
+    fresh, stale = [], []
+    for upload in start.waiting:
+        reason = start.staleness(upload.base_round)
+        if reason is None:
+            fresh.append(upload)
+        else:
+            stale.append(ClientOutcome(upload.client, "refused", upload.base_round, reason, level=upload.level))
+    return fresh, stale
+
+
+def late_outcome(start, upload):
+    """The outcome of an upload of an earlier round, which was checked when it was sent."""
+    return good_outcome(start, decode_update(upload.blob, *start.base(upload.base_round)), upload, level=upload.level)
 
 
 def good_outcome(start, update, source, **known):

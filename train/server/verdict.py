@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fedgate.device_runtime.errors import FedgateError
+
 from ..local.evaluation import Evaluation
 from ..strategies import ServerState, round_step
 from ..strategies.masked import ENOUGH
-from .downloads import note_changes
+from .downloads import broadcast_of, note_changes
 from .engine import Engine
 from .norms import reestimated
 from .outcome import Turnout
@@ -33,16 +35,17 @@ class Verdict:
 
 def decide(start: RoundInput, turnout: Turnout, engine: Engine) -> Verdict:
     """Aggregate what came, look at what it makes, and take it or leave it."""
-    config, evaluation = start.config, None
+    config = start.config
     reason = too_few(config, turnout)
     if reason is not None:
         turnout = turnout.keep_for_later()
     state, turnout = aggregated(start, turnout)
-    if finite(state) or not turnout.used:
+    losses, wrong = start.losses, unfit(start, state) if turnout.used else None
+    if wrong is None:
         if config.reestimate_norms and state.round == config.rounds:
             state, turnout = reestimated(start, state, turnout, engine)
         evaluation = engine.evaluate(state.tensors, start.densities)
-    losses, wrong = judged(start, turnout, evaluation)
+        losses, wrong = judged(start, turnout, evaluation)
     if wrong is None:
         return Verdict(state, turnout, evaluation, reason, losses)
     senders = ", ".join(str(client) for client in sorted(outcome.client for outcome in turnout.used))
@@ -79,12 +82,21 @@ def kept(start):
     return note_changes(start.state, state, start.broadcast.spec, start.broadcast.public)
 
 
+def unfit(start, state):
+    """Why no client could start from an aggregated state; None where all could."""
+    if not finite(state):
+        return "the aggregated state is not finite"
+    try:
+        broadcast_of(state, start.broadcast.spec, start.config)
+    except FedgateError as error:  # a lossy codec goes beyond what float32 holds
+        return f"the aggregated state cannot be sent: {error}"
+    return None
+
+
 def judged(start, turnout, evaluation):
     """By which losses the next round is judged, and why this one's state is not taken, None where it is."""
     if not turnout.used:
         return start.losses, None
-    if evaluation is None:
-        return start.losses, "the aggregated state is not finite"
     losses = losses_of(evaluation, turnout)
     wrong = why_not(losses, start.losses, len(start.info.data["labels"]))
     return (start.losses if wrong else losses), wrong
