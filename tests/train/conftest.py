@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+from whole_rounds import run  # noqa: F401 - a fixture
 
 from fedgate.train.data.load import load_data
 
