@@ -1,17 +1,4 @@
-"""Codecs: how the slices of an update become flat tensors, and back.
-
-    fp32  "values" float32: the values themselves
-    fp16  "values" float16: differences to the base that sender and receiver hold
-    int8  "values" int8 of -127 to 127, and "scales" float32, one for each index of the first axis of a slice, for the
-          slices of two or more dimensions: difference = value * scale; "vectors" float16: differences of the others
-    int4  the same with values of -7 to 7, two in a byte of uint8, the first in its low half; a half is value + 8, and
-          that of nothing (the last of an odd number) 8
-
-Slices follow one another in the order of their names, each row-major; the base of what has none is 0. In int8 and int4
-a scale is the row's largest difference / 127 or / 7, and rounding is stochastic (up with the probability of the
-remainder), so that what a codec loses has mean 0: D. Alistarh et al., "QSGD: Communication-Efficient SGD via Gradient
-Quantization and Encoding", NeurIPS 2017, section 3.1.
-"""
+"""How the slices of an update become flat tensors, and back, by the codecs of `codec_table`."""
 
 import math
 from itertools import accumulate
@@ -19,9 +6,10 @@ from itertools import accumulate
 import numpy as np
 
 from ..errors import FedgateError
+from .codec_table import BITS, CODECS
 
-CODECS = ("fp32", "fp16", "int8", "int4")
-STEPS = {"int8": 127, "int4": 7}
+__all__ = ["CODECS", "count", "decode_slices", "encode_slices", "joined", "split", "tensor_lengths"]
+
 VARIANCE = "running_var"  # what ends so is never below 0: rounding must not make it so
 
 Shapes = dict[str, tuple[int, ...]]
@@ -31,12 +19,13 @@ Slices = dict[str, np.ndarray]
 def tensor_lengths(codec: str, shapes: Shapes) -> dict[str, tuple[np.dtype, int]]:
     """The flat tensors that slices of these shapes become: name -> (dtype, length)."""
     sizes = {name: count(shape) for name, shape in shapes.items()}
-    if codec not in STEPS:
+    if codec not in BITS:
         return {"values": (np.dtype("f4" if codec == "fp32" else "f2"), sum(sizes.values()))}
     matrices = [name for name, shape in shapes.items() if len(shape) > 1]
     entries = sum(sizes[name] for name in matrices)
+    bits = BITS[codec]
     return {
-        "values": (np.dtype("i1"), entries) if codec == "int8" else (np.dtype("u1"), -(-entries // 2)),
+        "values": (np.dtype("i1" if bits == 8 else "u1"), -(-entries * bits // 8)),
         "scales": (np.dtype("f4"), sum(shapes[name][0] for name in matrices)),
         "vectors": (np.dtype("f2"), sum(sizes[name] for name in shapes if name not in matrices)),
     }
@@ -56,7 +45,7 @@ def encode_slices(codec: str, slices: Slices, base: Slices, seed) -> Slices:
     }
     if codec == "fp16":
         return {"values": joined(differences.values(), np.float16)}
-    most, random, values, scales, vectors = STEPS[codec], np.random.default_rng(seed), [], [], []
+    most, random, values, scales, vectors = largest(codec), np.random.default_rng(seed), [], [], []
     for difference in differences.values():
         if difference.ndim < 2:
             vectors.append(difference)
@@ -67,9 +56,8 @@ def encode_slices(codec: str, slices: Slices, base: Slices, seed) -> Slices:
         steps = np.floor(steps + random.random(rows.shape, np.float32))
         values.append(np.clip(steps, -most, most))
         scales.append(scale)
-    codes = joined(values, np.int8)
     return {
-        "values": codes if codec == "int8" else pack_halves(codes),
+        "values": pack_codes(joined(values, np.int8), BITS[codec]),
         "scales": joined(scales, np.float32),
         "vectors": joined(vectors, np.float16),
     }
@@ -82,12 +70,11 @@ def decode_slices(codec: str, tensors: Slices, shapes: Shapes, base: Slices) -> 
     Raises `FedgateError` for a code or a scale that no encoder writes, and for results that are not finite or
     variances below 0.
     """
-    if codec in STEPS:
-        if codec == "int4":
-            entries = sum(count(shape) for shape in shapes.values() if len(shape) > 1)
-            tensors = tensors | {"values": unpack_halves(tensors["values"], entries)}
-        if tensors["values"].min(initial=0) < -STEPS[codec]:
-            raise FedgateError(f"the update's 'values' holds a code below {-STEPS[codec]}")
+    if codec in BITS:
+        entries = sum(count(shape) for shape in shapes.values() if len(shape) > 1)
+        tensors = tensors | {"values": unpack_codes(tensors["values"], BITS[codec], entries)}
+        if tensors["values"].min(initial=0) < -largest(codec):
+            raise FedgateError(f"the update's 'values' holds a code below {-largest(codec)}")
         if tensors["scales"].min(initial=0) < 0:
             raise FedgateError("the update's 'scales' holds a number below 0")
     slices, at = {}, dict.fromkeys(tensors, 0)
@@ -97,11 +84,11 @@ def decode_slices(codec: str, tensors: Slices, shapes: Shapes, base: Slices) -> 
         return tensors[key][start : at[key]].reshape(shape)
 
     for name, shape in shapes.items():
-        if codec in STEPS and len(shape) > 1:
+        if codec in BITS and len(shape) > 1:
             scale = next_part("scales", shape[:1]).reshape(-1, *[1] * (len(shape) - 1))
             part = next_part("values", shape) * scale
         else:
-            part = next_part("vectors" if codec in STEPS else "values", shape)
+            part = next_part("vectors" if codec in BITS else "values", shape)
         if codec != "fp32":
             part = part.astype(np.float32) + base[name] if name in base else part.astype(np.float32)
             if name.endswith(VARIANCE):
@@ -114,19 +101,30 @@ def decode_slices(codec: str, tensors: Slices, shapes: Shapes, base: Slices) -> 
     return slices
 
 
-def pack_halves(codes: np.ndarray) -> np.ndarray:
-    """Codes int8 (n,) of -8 to 7, two in a byte: uint8 (ceil(n / 2),)."""
-    halves = np.full(len(codes) + len(codes) % 2, 8, np.uint8)
-    halves[: len(codes)] = codes + 8
-    return halves[::2] | halves[1::2] << 4
+def largest(codec):
+    """The largest value of a code."""
+    return 2 ** (BITS[codec] - 1) - 1
 
 
-def unpack_halves(packed: np.ndarray, entries: int) -> np.ndarray:
-    """The inverse: int8 (entries,). Raises `FedgateError` where the half of nothing is not as written."""
-    halves = np.stack([packed & 15, packed >> 4], axis=1).ravel()
-    if (halves[entries:] != 8).any():
+def pack_codes(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Codes int8 (n,) as they lie in a blob: themselves at 8 bits, else uint8 (ceil(n * bits / 8),)."""
+    if bits == 8:
+        return codes
+    each, zero = 8 // bits, 2 ** (bits - 1)
+    parts = np.full(-(-len(codes) // each) * each, zero, np.uint8)
+    parts[: len(codes)] = codes + zero
+    return np.bitwise_or.reduce(parts.reshape(-1, each) << np.arange(0, 8, bits, dtype=np.uint8), axis=1)
+
+
+def unpack_codes(packed: np.ndarray, bits: int, entries: int) -> np.ndarray:
+    """The inverse: int8 (entries,). Raises `FedgateError` where a part of nothing is not as written."""
+    if bits == 8:
+        return packed
+    zero = 2 ** (bits - 1)
+    parts = (packed[:, None] >> np.arange(0, 8, bits, dtype=np.uint8) & (2**bits - 1)).ravel()
+    if (parts[entries:] != zero).any():
         raise FedgateError("the update's 'values' holds a code after the last")
-    return halves[:entries].astype(np.int8) - np.int8(8)
+    return parts[:entries].astype(np.int8) - np.int8(zero)
 
 
 def split(tensor: np.ndarray, shapes: Shapes) -> Slices:

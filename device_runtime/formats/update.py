@@ -2,16 +2,16 @@
 
 Metadata: {"format": "fedgate-update", "version": 2, "run": text, "base_round": int, "base_hash": `tensors_hash` of the
 weights it started from (of a download: of the weights that its receiver then has), "client": int (-1: the server; the
-blob is a download), "examples": int, "local_steps": int, "codec": "fp32", "fp16", "int8" or "int4", "samples": [int by
-level], "levels": [int], the levels it trained, increasing (of a download: all)}.
+blob is a download), "examples": int, "local_steps": int, "codec": a name of `codec_table`, "samples": [int by level],
+"levels": [int], the levels it trained, increasing (of a download: all)}.
 
 Tensors, with L gated layers in the order of their sorted names and K_l kept channels of the C_l of layer l:
     "counts"    uint32 (L,)          K_l
     "channels"  uint16 (sum K_l,)    the kept channels of each layer, strictly increasing, one layer after the other
     "values"    by codec             the slices (see `slices`) of every parameter between kept channels, in the order of
                                      the sorted names, less those of the norms of a level that was not trained; then of
-                                     "control/PARAMETER" for each parameter with a control variate. `codec` says how
-                                     they are written, and of "scales" and "vectors" beside "values". Weights are
+                                     "control/PARAMETER" for each parameter with a control variate. `codec_table` says
+                                     how they are written, and of "scales" and "vectors" beside "values". Weights are
                                      differences to the base, but in fp32; a change of a control variate is none.
     "opened"    uint8, 16 or 32      (R, C_l) of each layer, row-major, one layer after the other; R: the levels whose
                                      "samples" are not 0; the smallest type that holds the largest of "samples"

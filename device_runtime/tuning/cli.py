@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from ..formats.codec_table import IN_WORDS
 from ..runtime_option import runtime_option
 from ..targets.request import InputPath, target_options
 
@@ -33,7 +34,7 @@ from ..targets.request import InputPath, target_options
     metavar="FILE",
     help="Sign the update with this key, of fedgate key; it stays on this machine.",
 )
-@click.option("--codec", default="fp32", show_default=True, help="Of the update: fp32, fp16, int8 or int4.")
+@click.option("--codec", default="fp32", show_default=True, help=f"Of the update: {IN_WORDS}.")
 @click.option(
     "--upload-share",
     type=float,

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from fedgate.device_runtime.errors import FedgateError, UsageError
-from fedgate.device_runtime.formats.codec import CODECS
 from fedgate.device_runtime.formats.tensors import read_tensors, write_tensors
 from fedgate.train.cli import train
 from fedgate.train.config import TrainConfig
@@ -42,7 +41,6 @@ def test_every_option_has_a_field_and_its_help_the_default():
 
 def test_the_choices_are_those_that_the_code_knows():
     choices = {name: about.choices for name, (_, about) in declared(TrainConfig).items()}
-    assert choices["codec"] == choices["download_codec"] == CODECS
     assert choices["gated"] == tuple(GATED)
     assert choices["server_optimizer"] == tuple(LEARNING_RATES)
 

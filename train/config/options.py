@@ -8,12 +8,13 @@ import dataclasses
 import json
 from dataclasses import dataclass
 
+from fedgate.device_runtime.formats.codec_table import CODECS, IN_WORDS
+
 from .declare import option
 
 RUN, DATA, NETWORK, ROUNDS = "Run", "Data and clients", "Network and gates", "Rounds and devices"
 FAULTS, LOCAL, AGGREGATION, COMMUNICATION = "Simulated faults", "Local training", "Aggregation", "Communication"
 TRAINABLE = ("all", "head", "last-stage")
-CODECS = ("fp32", "fp16", "int8", "int4")
 
 
 @dataclass(frozen=True)
@@ -254,10 +255,7 @@ class TrainConfig:
         low=0.01,
         high=1.0,
     )
-    codec: str = option(
-        "fp32", COMMUNICATION, "Of uploads: fp32 (weights), fp16, int8 or int4 (differences).", noun="codec",
-        choices=CODECS,
-    )  # fmt: skip
+    codec: str = option("fp32", COMMUNICATION, f"Of uploads: {IN_WORDS}.", noun="codec", choices=CODECS)
     download_codec: str = option(
         "fp32", COMMUNICATION, "The same of downloads to clients of the last round.", noun="codec", choices=CODECS
     )
