@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from fedgate.train.network.build import output_shapes
-from fedgate.train.network.graph import closers
-from fedgate.train.network.operations import LAYERS, Kind, kind_of, module_of
+from fedgate.train.network.graph import closers, input_gate, reads_by_channel
+from fedgate.train.network.operations import Kind, kind_of, module_of
 
 from .fold import copy_body, folded_conv
 from .modules import Levels, LevelUnit, MaskedUnit, Scatter, StaticUnit
@@ -118,7 +118,7 @@ def static_network(network, level, kept: dict[str, np.ndarray]):
     scatter_where_needed(body, closer, channels, kept)
     for node, unit in units:
         source = node.args[0]
-        kept_in = kept.get(closer.get(source))
+        kept_in = kept.get(input_gate(node, closer))
         if unit.gate is not None:
             new = StaticUnit(unit, level, kept[node.target], kept_in, is_non_negative(source))
         else:
@@ -126,7 +126,7 @@ def static_network(network, level, kept: dict[str, np.ndarray]):
         body.set_submodule(node.target, new)
     for node in graph.nodes:
         if kind_of(node) is Kind.LINEAR:
-            name = closer.get(node.args[0])
+            name = input_gate(node, closer)
             if name is not None:
                 body.set_submodule(node.target, narrowed(module_of(node), kept[name], channels[name]))
     return finish(body)
@@ -139,7 +139,7 @@ def scatter_where_needed(body, closer, channels, kept):
         name = closer.get(node)
         if name is None:
             continue
-        readers = [user for user in node.users if closer.get(user) != name and not reads_kept(user)]
+        readers = [user for user in node.users if closer.get(user) != name and not reads_by_channel(user)]
         if not readers:
             continue
         target = f"scatter_{name.replace('.', '_')}"
@@ -148,11 +148,6 @@ def scatter_where_needed(body, closer, channels, kept):
             full = graph.call_module(target, (node,))
         for reader in readers:
             reader.replace_input_with(node, full)
-
-
-def reads_kept(node):
-    """Whether a node is a layer whose weights are sliced to the channels that are kept in its input."""
-    return kind_of(node) in LAYERS
 
 
 @torch.no_grad()

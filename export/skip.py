@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fedgate.train.network.build import output_shapes
-from fedgate.train.network.graph import closers
+from fedgate.train.network.graph import closers, input_gate
 from fedgate.train.network.operations import Geometry, Kind, arguments, geometry_of, kind_of, operands, overwrites
 
 from .eval_networks import finish, put_level, put_stock_unit, unit_nodes
@@ -90,11 +90,12 @@ def skip_network(network, wanted=None):
         if kernel_can(geometry_of(node), unit.gate) and wanted(layers[node.target]):
             if unit.gate is not None:
                 unit.gate.set_densities(network.densities)
-            source, (chain, residual, options) = node.args[0], fuse(node, shapes)
+            source, in_open = node.args[0], masks.get(input_gate(node, closer))
+            chain, residual, options = fuse(node, shapes)
             last = chain[-1]
             body.set_submodule(node.target, SkipUnit(unit, levels, options))
             with graph.inserting_before(last):
-                result = new = graph.call_module(node.target, (source, level, masks.get(closer.get(source)), residual))
+                result = new = graph.call_module(node.target, (source, level, in_open, residual))
                 if unit.gate is not None:
                     result = graph.call_function(operator.getitem, (new, 0))
                     masks[node.target] = graph.call_function(operator.getitem, (new, 1))

@@ -15,10 +15,10 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 
-from ..network.gated_conv import batch_norm
+from ..network.gated_conv import batch_norm, convolve
 from ..network.gates import salience
+from ..network.graph import reads_by_channel
 from ..network.operations import Kind, kind_of, operands, overwrites
 from ..network.walk import Walk, plainly
 
@@ -59,7 +59,7 @@ class SlicedForward(Walk):
     def call(self, node, module, args, kwargs):
         kind = kind_of(node)
         if kind is Kind.CONV:
-            return sliced_unit(module, args[0])
+            return sliced_unit(module, args[0] if reads_by_channel(node) else whole(args[0]))
         if operands(node):
             return add(*args)
         source = args[0] if args else None
@@ -83,7 +83,7 @@ def sliced_unit(unit, x):
         rows = computed(unit.gate.open.any(0), channel_macs(unit.conv, x))
     conv = unit.conv
     weight = take(conv.weight, rows, None if inputs is None else inputs.channels)
-    y = F.conv2d(x, weight, of(conv.bias, rows), conv.stride, conv.padding, conv.dilation)
+    y = convolve(conv, x, weight, of(conv.bias, rows))
     if len(unit.norms):
         y = sliced_norm(unit.norms[unit.level], y, rows)
     if pi is None:

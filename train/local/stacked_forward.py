@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from fedgate.device_runtime.errors import UsageError
 
+from ..network.gated_conv import convolve
 from ..network.gates import open_channels, salience
 from ..network.graph import check
 from ..network.operations import DROPOUTS, Kind, kind_of, label
@@ -104,7 +105,7 @@ class StackedForward(Walk):
         name, conv = self.names[unit], unit.conv
         bias = None if conv.bias is None else self.tensors[f"{name}.conv.bias"].flatten()
         weight = self.tensors[f"{name}.conv.weight"].flatten(0, 1)
-        y = F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, groups=self.clients)
+        y = convolve(conv, x, weight, bias, self.clients)
         if len(unit.norms):
             y = self.norm(name, unit, y)
         if unit.gate is None:

@@ -9,7 +9,7 @@ from fedgate.device_runtime.formats.macs import Layer
 
 from .gated_conv import FreeNorm, LevelNorm, make_unit
 from .gates import FBS_PENALTY, GATED, check_gate
-from .graph import closers, is_conv, norm_of, ungated_convs
+from .graph import closers, input_gate, is_conv, norm_of, ungated_convs
 from .models import build
 from .operations import LAYERS, geometry_of, kind_of, module_of
 from .own_code import own_code
@@ -181,7 +181,7 @@ def widths(convs, names):
 def read_by_layers(graph, gated, shapes):
     """Names of the gated convolutions whose channels a layer reads through their mask (see `closers`)."""
     closer = closers(graph, gated, shapes)
-    return {closer[node.args[0]] for node in graph.nodes if kind_of(node) in LAYERS}
+    return {input_gate(node, closer) for node in graph.nodes}
 
 
 def describe(graph, shapes, gated, gate):
@@ -210,7 +210,7 @@ def describe(graph, shapes, gated, gate):
                 kernel=tuple(kernel),
                 output=tuple(output),
                 gate=node.target in gated,
-                input_gate=closer.get(node.args[0]),
+                input_gate=input_gate(node, closer),
                 masked=gate != "scale",
             )
         )

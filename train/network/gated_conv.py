@@ -38,6 +38,14 @@ class ConvUnit(nn.Module):
         return y * self.gate(x, self.level)[:, :, None, None].to(y.dtype)
 
 
+def convolve(conv, x, weight, bias, networks=1):
+    """What a convolution computes with other weights, and so perhaps other channels.
+
+    networks: how many networks' channels lie one behind the other, in x as in weight and bias.
+    """
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups * networks)
+
+
 def make_unit(conv, norm, gate_kind, densities, gated):
     """Build a unit from a convolution and its norm (or None): one norm a level, each starting as a copy."""
     norms = [] if norm is None else [LevelNorm.like(norm, scale=gate_kind != "fbs" or not gated) for _ in densities]

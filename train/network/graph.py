@@ -137,6 +137,20 @@ def closers(graph, gated, shapes):
     return closer
 
 
+def reads_by_channel(node):
+    """Whether a node is a layer that has weights of its own for each channel of its input: what is closed is not read.
+
+    A convolution with groups has them for the channels of one group.
+    """
+    kind = kind_of(node)
+    return kind is Kind.LINEAR or (kind is Kind.CONV and geometry_of(node).groups == 1)
+
+
+def input_gate(node, closer):
+    """The gated layer whose mask closes input channels of a layer, or None; closer: by `closers`."""
+    return closer.get(node.args[0]) if reads_by_channel(node) else None
+
+
 def keeps_channels(shape, channels):
     """Whether a result of a shape can still hold `channels` channels in order: a map, or a flattened one."""
     if len(shape) == 4:
