@@ -5,13 +5,11 @@ import json
 import click
 
 from .runtime_option import runtime_option
+from .selection import selection_options
 from .targets.request import InputPath, target_options
 
 BUNDLE = click.argument("bundle", metavar="NAME.fedgate")
 RUNTIME = runtime_option("executorch, litert or onnx; default: all that are installed.")
-ROLE = click.option("--role", metavar="NAME", help="dense, masked, skip or static.")
-LEVEL = click.option("--level", type=int, help="Index of the density; default: the bundle's own.")
-DENSITY = click.option("--density", type=float, help="The density itself, instead of --level.")
 PERSONAL = click.option(
     "--personal", type=InputPath(), metavar="FILE", help="By `fedgate finetune`: its parameters in the bundle."
 )
@@ -80,13 +78,10 @@ def verify(bundle, runtime, personal, target, python, as_json):
 @click.command()
 @BUNDLE
 @click.argument("images", metavar="IMAGE|FOLDER...", nargs=-1, required=True)
-@RUNTIME
-@ROLE
-@LEVEL
-@DENSITY
+@selection_options
 @PERSONAL
 @JSON
-def predict(bundle, images, runtime, role, level, density, personal, as_json):
+def predict(bundle, images, chosen, personal, as_json):
     """Classify pictures, and show which channels of the network ran.
 
     Of a folder all pictures are taken. Pictures that cannot be read are told after the others; the exit status is 1.
@@ -101,7 +96,7 @@ def predict(bundle, images, runtime, role, level, density, personal, as_json):
     from .predict import more_than_one
     from .predict import predict as predict_images
 
-    result = predict_images(load_bundle(bundle), images, runtime, role, level, density, personal)
+    result = predict_images(load_bundle(bundle), images, chosen, personal)
     if as_json:
         _print_json(result)
     else:
@@ -116,10 +111,7 @@ def predict(bundle, images, runtime, role, level, density, personal, as_json):
 
 @click.command()
 @BUNDLE
-@RUNTIME
-@ROLE
-@LEVEL
-@DENSITY
+@selection_options
 @click.option("--threads", type=int, default=1, show_default=True, help="Threads of each runtime.")
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="How long to measure.")
 @click.option("--rounds", type=int, help="Measure this many rounds instead.")
@@ -128,8 +120,7 @@ def predict(bundle, images, runtime, role, level, density, personal, as_json):
 @PERSONAL
 @target_options
 @JSON
-def bench(bundle, runtime, role, level, density, threads, seconds, rounds, cpus, sustained, personal, target, python,
-          as_json):  # fmt: skip
+def bench(bundle, chosen, threads, seconds, rounds, cpus, sustained, personal, target, python, as_json):
     """Measure the latency of a bundle's programs, batch 1, on this machine or on a --target.
 
     Programs take turns in one process, and are compared round by round with the dense program of the same runtime.
@@ -149,7 +140,7 @@ def bench(bundle, runtime, role, level, density, threads, seconds, rounds, cpus,
     from .targets import elsewhere
 
     there = elsewhere()
-    options = BenchOptions(runtime, role, threads, level, density, rounds, seconds, sustained, cpus, personal)
+    options = BenchOptions(chosen, threads, rounds, seconds, sustained, cpus, personal)
     result = there or bench_bundle(load_bundle(bundle), options)
     if as_json:
         return _print_json(result)

@@ -15,6 +15,7 @@ from .formats.bundle import Bundle
 from .formats.manifest import Manifest, Program
 from .images import load_image
 from .pictures.folders import pictures_below
+from .selection import ANY, Selection
 from .tuning.model import model_role, open_model, tuned_level, tuned_trunks
 from .tuning.personal import load_personal
 
@@ -22,10 +23,7 @@ from .tuning.personal import load_personal
 def predict(
     bundle: Bundle,
     images: Sequence[Path],
-    runtime: str | None = None,
-    role: str | None = None,
-    level: int | None = None,
-    density: float | None = None,
+    chosen: Selection = ANY,
     personal: Path | None = None,
 ) -> dict:
     """Classify pictures with one program, by default the one that shows most and loads fastest.
@@ -41,11 +39,11 @@ def predict(
     manifest = bundle.manifest
     tuned = None if personal is None else load_personal(personal, bundle)
     if tuned is None:
-        level = choose_level(manifest, level, density)
-        program = best(runnable(matching(bundle, runtime, role, level)))
+        level = choose_level(manifest, chosen.level, chosen.density)
+        program = best(runnable(matching(bundle, chosen, level)))
     else:
-        level = tuned_level(tuned, level, density, bundle)
-        program = tuned_trunks(bundle, runtime, role)[0]
+        level = tuned_level(tuned, chosen.level, chosen.density, bundle)
+        program = tuned_trunks(bundle, chosen.runtime, chosen.role)[0]
     paths, left_out = find_pictures(images)
     check(bundle, [program])
     loaded = open_model(bundle, program, tuned)

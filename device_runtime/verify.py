@@ -16,8 +16,9 @@ from .errors import FedgateError
 from .formats.bundle import Bundle
 from .formats.macs import Layer, gated, mask_slices, open_count
 from .formats.manifest import Program
-from .formats.ports import INFERENCE_ROLES
 from .formats.records import Reference
+from .formats.roles import INFERENCE_ROLES
+from .selection import Selection
 
 TOLERANCE = 1e-4  # of gates that are as good as equal; and of the outputs of float32 programs
 MOST_CLOSE_CALLS = 0.001
@@ -30,7 +31,7 @@ def verify(bundle: Bundle, runtime: str | None = None) -> list[dict]:
     max_error (relative to the largest logit), close_calls, decisions and reason. Raises `FedgateError` when no program
     can run here, `UsageError` for an unknown runtime.
     """
-    rows = [program_row(program, why_not(program)) for program in matching(bundle, runtime, None)]
+    rows = [program_row(program, why_not(program)) for program in matching(bundle, Selection(runtime))]
     if all(row["status"] == "skipped" for row in rows):
         reasons = dict.fromkeys(row["reason"] for row in rows)
         raise FedgateError(f"nothing to verify: no program can run here: {'; '.join(reasons)}")

@@ -10,8 +10,8 @@ from fedgate.device_runtime.engines.guard import remember
 from fedgate.device_runtime.errors import FedgateError
 from fedgate.device_runtime.formats.bundle import write_bundle
 from fedgate.device_runtime.formats.manifest import TAIL_FILE
-from fedgate.device_runtime.formats.ports import TAIL_ROLES
 from fedgate.device_runtime.formats.records import REFERENCE_META
+from fedgate.device_runtime.formats.roles import TAIL_ROLES
 from fedgate.device_runtime.formats.tail import pack_tail
 from fedgate.device_runtime.formats.tensors import pack
 from fedgate.device_runtime.kernels.build import ensure

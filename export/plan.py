@@ -37,7 +37,8 @@ class Plan:
         """The name of its files but for runtime and suffix."""
         if self.role == "trunk":  # a bundle may have two
             return "trunk-skip" if self.kernel_layers else "trunk"
-        return self.role if self.level is None else f"{self.role}-{self.level}"
+        parts = (self.role, None if self.precision == "fp32" else self.precision, self.level)
+        return "-".join(str(part) for part in parts if part is not None)
 
     def entry(self, runtime):
         """The manifest's entry, without its hash."""

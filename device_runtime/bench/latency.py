@@ -25,6 +25,7 @@ from ..errors import FedgateError, UsageError
 from ..formats import macs
 from ..formats.bundle import Bundle
 from ..formats.manifest import Program
+from ..selection import ANY, Selection
 from ..tuning.model import model_role, open_model, tuned_level, tuned_trunks
 from ..tuning.personal import load_personal
 from .stats import paired_ratio
@@ -36,18 +37,14 @@ LEAST_ROUNDS = 12
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """Which programs are measured, and how. What is None is not asked for: every runtime, role and CPU, and so on.
+    """Which programs are measured, and how. What is None is not asked for: every CPU, and so on.
 
-    level, density: one or neither. rounds: how many, where not as many as fit into `seconds`. sustained: seconds that
-    each program then runs alone. cpus: "0-3". personal: a file by `fedgate finetune`, whose model is measured, trunk
-    and tail one behind the other.
+    rounds: how many, where not as many as fit into `seconds`. sustained: seconds that each program then runs alone.
+    cpus: "0-3". personal: a file by `fedgate finetune`, whose model is measured, trunk and tail one behind the other.
     """
 
-    runtime: str | None = None
-    role: str | None = None
+    chosen: Selection = ANY
     threads: int = 1
-    level: int | None = None
-    density: float | None = None
     rounds: int | None = None
     seconds: float = 10.0
     sustained: float | None = None
@@ -84,14 +81,14 @@ def bench(bundle: Bundle, options: BenchOptions | None = None, host: Host | None
 
 
 def _bench(bundle: Bundle, options: BenchOptions, cpus, host: Host) -> dict:
-    personal, threads = options.personal, options.threads
+    personal, threads, chosen = options.personal, options.threads, options.chosen
     tuned = None if personal is None else load_personal(personal, bundle)
     if tuned is None:
-        level = choose_level(bundle.manifest, options.level, options.density)
-        wanted = with_baselines(bundle, matching(bundle, options.runtime, options.role, level))
+        level = choose_level(bundle.manifest, chosen.level, chosen.density)
+        wanted = with_baselines(bundle, matching(bundle, chosen, level))
     else:
-        level = tuned_level(tuned, options.level, options.density, bundle)
-        wanted = with_baselines(bundle, tuned_trunks(bundle, options.runtime, options.role))
+        level = tuned_level(tuned, chosen.level, chosen.density, bundle)
+        wanted = with_baselines(bundle, tuned_trunks(bundle, chosen.runtime, chosen.role))
     programs = runnable(wanted)
     check(bundle, programs)
     inputs = bundle.reference().image
@@ -123,7 +120,7 @@ def _bench(bundle: Bundle, options: BenchOptions, cpus, host: Host) -> dict:
 def with_baselines(bundle: Bundle, programs: Sequence[Program]) -> list[Program]:
     """The programs, and the dense ones of their runtimes: a ratio needs its baseline in the same run."""
     runtimes = {program.runtime for program in programs}
-    baselines = [p for p in bundle.manifest.programs if p.role == "dense" and p.runtime in runtimes]
+    baselines = [p for p in bundle.manifest.programs if p.is_baseline and p.runtime in runtimes]
     return [*(p for p in baselines if p not in programs), *programs]
 
 
@@ -209,7 +206,7 @@ def _row(bundle, program, level, threads, times, found) -> dict:
 
 def _add_ratios(programs, rows, times) -> None:
     by_round = np.median(times, axis=2)  # (programs, rounds)
-    dense = {program.runtime: i for i, program in enumerate(programs) if program.role == "dense"}
+    dense = {program.runtime: i for i, program in enumerate(programs) if program.is_baseline}
     for i, program in enumerate(programs):
         if program.runtime in dense:
             ratio, low, high = paired_ratio(by_round[i], by_round[dense[program.runtime]])

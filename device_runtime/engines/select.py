@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from ..errors import FedgateError, UsageError, choose
 from ..formats.bundle import Bundle
 from ..formats.manifest import RUNTIMES, Manifest, Program
-from ..formats.ports import INFERENCE_ROLES
+from ..formats.roles import INFERENCE, INFERENCE_ROLES
+from ..selection import Selection
 from . import why_not
 
-# for one prediction: the runtime that loads fastest, and the role that shows which channels ran
-RUNTIME_ORDER = ("litert", "onnx", "executorch")
-ROLE_ORDER = ("skip", "masked", "static", "dense")
+RUNTIME_ORDER = ("litert", "onnx", "executorch")  # for one prediction: the one that loads fastest
 
 
 def choose_level(manifest: Manifest, level: int | None, density: float | None) -> int:
@@ -29,11 +28,12 @@ def choose_level(manifest: Manifest, level: int | None, density: float | None) -
     return level
 
 
-def matching(bundle: Bundle, runtime: str | None, role: str | None, level: int | None = None) -> list[Program]:
-    """The programs for inference of this runtime and role (None: all); `static` ones of `level` alone if it is given.
+def matching(bundle: Bundle, chosen: Selection, level: int | None = None) -> list[Program]:
+    """The programs for inference that are chosen; `static` ones of `level` alone if it is given.
 
     Raises `UsageError` for an unknown name, or when nothing matches.
     """
+    runtime, role = chosen.runtime, chosen.role
     if runtime is not None:
         choose("runtime", runtime, RUNTIMES)
     if role is not None:
@@ -64,5 +64,4 @@ def runnable(programs: Sequence[Program]) -> list[Program]:
 
 def best(programs: Sequence[Program]) -> Program:
     """The one to predict with."""
-    order = {role: index for index, role in enumerate(ROLE_ORDER)}
-    return min(programs, key=lambda p: (order[p.role], RUNTIME_ORDER.index(p.runtime)))
+    return min(programs, key=lambda p: (INFERENCE[p.role], RUNTIME_ORDER.index(p.runtime)))

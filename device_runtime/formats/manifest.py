@@ -28,7 +28,8 @@ from dataclasses import dataclass
 from ..errors import FedgateError
 from .checks import Fields, canonical_json, is_number, is_text, parse_json
 from .macs import Layer, gated, layers_from_json
-from .ports import INFERENCE_ROLES, TAIL_ROLES, Interface, Port, TailInfo, check_ports, parse_ports, parse_tail
+from .ports import Interface, Port, TailInfo, check_ports, parse_ports, parse_tail
+from .roles import INFERENCE_ROLES, TAIL_ROLES
 
 FORMAT = "fedgate-bundle"
 VERSION = 2
@@ -61,6 +62,11 @@ class Program:
     kernel_layers: tuple[str, ...]  # layers that the channel-skipping kernel computes; stock operators do the others
     sha256: str
     bytes: int
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether ratios are to this program of a runtime."""
+        return self.role == "dense" and self.precision == "fp32"
 
     @property
     def takes_level(self) -> bool:

@@ -29,9 +29,8 @@ from dataclasses import dataclass
 from ..errors import FedgateError
 from .checks import Fields
 from .macs import mask_width
+from .roles import INFERENCE_ROLES, TAIL_ROLES
 
-INFERENCE_ROLES = ("dense", "masked", "skip", "static")
-TAIL_ROLES = ("trunk", "tail", "train", "train-module")
 DTYPES = ("float32", "int32", "int64", "uint8")
 MOMENTUM = "momentum/"
 TRUNK_OPEN = "trunk/open"

@@ -8,6 +8,7 @@ from fedgate.device_runtime.bench.stats import median_interval, paired_ratio
 from fedgate.device_runtime.board.machine import OtherLoad, machine_info, peak_rss_mb
 from fedgate.device_runtime.engines import open_program
 from fedgate.device_runtime.errors import UsageError
+from fedgate.device_runtime.selection import Selection
 
 
 def test_the_interval_covers_the_median_as_often_as_it_says():
@@ -37,7 +38,7 @@ def test_pairing_removes_the_machines_drift():
 
 
 def test_rows_of_a_bundle(bundle):
-    result = bench(bundle, BenchOptions("litert", rounds=15))
+    result = bench(bundle, BenchOptions(Selection("litert"), rounds=15))
     rows = {row["role"]: row for row in result["rows"]}
     assert set(rows) == {"dense", "masked", "static"} and result["skipped"] == []
     assert rows["dense"]["ratio_to_dense"] == 1 and rows["dense"]["executed_macs"] == rows["dense"]["dense_macs"]
@@ -52,11 +53,11 @@ def test_rows_of_a_bundle(bundle):
 
 
 def test_ratios_pair_with_the_dense_program_of_the_same_runtime(bundle):
-    result = bench(bundle, BenchOptions(role="dense", rounds=12))
+    result = bench(bundle, BenchOptions(Selection(role="dense"), rounds=12))
     assert {row["runtime"] for row in result["rows"]} == {"litert", "onnx", "executorch"}
     assert [row["ratio_to_dense"] for row in result["rows"]] == [1, 1, 1]
     # a role asked for alone still gets its baseline
-    dense, row = bench(bundle, BenchOptions("onnx", "masked", rounds=12, density=0.25))["rows"]
+    dense, row = bench(bundle, BenchOptions(Selection("onnx", "masked", density=0.25), rounds=12))["rows"]
     assert dense["role"] == "dense" and row["role"] == "masked" and row["density"] == 0.25
     assert row["ratio_low"] <= row["ratio_to_dense"] <= row["ratio_high"]
 

@@ -22,6 +22,7 @@ from fedgate.device_runtime.board.state import state
 from fedgate.device_runtime.board.thermal import decode_throttled, hottest, limits, temperatures, throttling
 from fedgate.device_runtime.board.watch import Watch
 from fedgate.device_runtime.errors import UsageError
+from fedgate.device_runtime.selection import Selection
 
 FINE = {"get_throttled": "throttled=0x0\n"}
 
@@ -272,7 +273,7 @@ def test_bench_tells_of_the_board_and_runs_on(bundle, tmp_path):
     first = min(os.sched_getaffinity(0))
     if first > 3:
         pytest.skip("this machine's CPUs begin beyond a Pi's four")
-    result = bench(bundle, BenchOptions("litert", "masked", rounds=12, sustained=2.0, cpus=str(first)), host)
+    result = bench(bundle, BenchOptions(Selection("litert", "masked"), rounds=12, sustained=2.0, cpus=str(first)), host)
     assert result["machine"]["cpu"].startswith("Raspberry Pi 5") and result["board"]["cpus"] == str(first)
     assert result["board"]["after"]["throttled"] == {"now": [], "since_boot": []}
     assert [entry["role"] for entry in result["sustained"]] == ["dense", "masked"]

@@ -11,6 +11,7 @@ from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.device_runtime.formats import macs
 from fedgate.device_runtime.images import load_image
 from fedgate.device_runtime.predict import predict, softmax
+from fedgate.device_runtime.selection import Selection
 from fedgate.device_runtime.tables import strip
 
 
@@ -63,7 +64,7 @@ def test_folders_and_damaged_pictures(bundle, tmp_path):
         save(tmp_path / name, pixels)
     (tmp_path / "a" / "cut.png").write_bytes((tmp_path / "3.png").read_bytes()[:50])
     (tmp_path / "a" / "notes.txt").write_text("x")
-    result = predict(bundle, [tmp_path / "3.png", tmp_path / "a", tmp_path / "none.png"], role="dense")
+    result = predict(bundle, [tmp_path / "3.png", tmp_path / "a", tmp_path / "none.png"], Selection(role="dense"))
     good, bad = ("3.png", "a/1.png", "a/deep/2.png"), ("a/cut.png", "none.png")
     assert [row["image"] for row in result["images"]] == [str(tmp_path / name) for name in good]
     assert [row["image"] for row in result["unreadable"]] == [str(tmp_path / name) for name in bad]
@@ -79,7 +80,7 @@ def test_folders_and_damaged_pictures(bundle, tmp_path):
 def test_prediction_of_every_role(bundle, picture):
     dense_total = macs.total(macs.dense(bundle.manifest.layers))
     for role, density, share in (("masked", 0.5, None), ("static", None, 0.344), ("dense", None, 1.0)):
-        result = predict(bundle, [picture], role=role, density=density)
+        result = predict(bundle, [picture], Selection(role=role, density=density))
         (row,) = result["images"]
         assert sum(row["probabilities"].values()) == pytest.approx(1)
         assert row["probability"] == max(row["probabilities"].values()) == row["probabilities"][row["class"]]
@@ -94,7 +95,7 @@ def test_prediction_of_every_role(bundle, picture):
 
 
 def test_runtimes_agree_on_a_picture(bundle, picture):
-    rows = [predict(bundle, [picture], runtime=runtime)["images"][0] for runtime in ("litert", "onnx", "executorch")]
+    rows = [predict(bundle, [picture], Selection(runtime))["images"][0] for runtime in ("litert", "onnx", "executorch")]
     assert rows[0]["layers"] == rows[1]["layers"] == rows[2]["layers"]
     for row in rows[1:]:
         assert row["probability"] == pytest.approx(rows[0]["probability"], rel=1e-4)
@@ -110,7 +111,7 @@ def test_unknown_names_and_levels_list_the_known(bundle, picture):
         ({"level": 0, "density": 0.5}, "not both"),
     ):
         with pytest.raises(UsageError) as caught:
-            predict(bundle, [picture], **options)
+            predict(bundle, [picture], Selection(**options))
         assert known in str(caught.value)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...errors import FedgateError, UsageError, choose
 from ...formats.bundle import Bundle, load_bundle
+from ...selection import Selection
 from ...text import say as say_line
 from ..kernel import libraries_for
 from ..request import Request
@@ -50,8 +51,7 @@ class EmulatedTarget:
         emulator = open_emulator(self._cpu, say)  # makes the arm64 root where it is missing
         library = kernel(bundle)
         if request.command == "bench":
-            wanted = (options[name] for name in ("role", "level", "density", "rounds"))
-            return count_programs(emulator, bundle, *wanted, library)
+            return count_programs(emulator, bundle, Selection.of(options), options["rounds"], library)
         words = request.words({path: str(path.resolve()) for path in request.inputs()})
         if request.out is not None:
             words.append(f"--out={request.out.resolve()}")

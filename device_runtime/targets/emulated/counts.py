@@ -1,5 +1,6 @@
 """What a bundle's LiteRT programs execute on an emulated CPU: instructions and multiply-adds, not a latency."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +12,18 @@ from ...formats import macs
 from ...formats.bundle import Bundle
 from ...formats.manifest import Manifest, Program
 from ...formats.records import Reference
+from ...selection import NAMES, Selection
 from ...verify import compare_masks, relative_error
 from .emulator import COUNTS, Emulator
 
 # the options of `bench` that mean something where nothing is timed; --rounds: how many inferences are counted
-COUNTED = ("--runtime", "--role", "--level", "--density", "--threads", "--rounds")
+COUNTED = (*(f"--{name}" for name in NAMES), "--threads", "--rounds")
 
 
 def count_programs(
     emulator: Emulator,
     bundle: Bundle,
-    role: str | None,
-    level: int | None,
-    density: float | None,
+    wanted: Selection,
     inferences: int | None,
     delegate: Path | str,
 ) -> dict:
@@ -35,20 +35,20 @@ def count_programs(
     `FedgateError` for a program that does not run, or does not compute what its references say.
     """
     manifest = bundle.manifest
-    level = choose_level(manifest, level, density)
-    chosen = matching(bundle, "litert", role, level)
-    dense = [program for program in bundle.manifest.programs if (program.runtime, program.role) == ("litert", "dense")]
+    level = choose_level(manifest, wanted.level, wanted.density)
+    chosen = matching(bundle, replace(wanted, runtime="litert"), level)
+    dense = [program for program in bundle.manifest.programs if program.runtime == "litert" and program.is_baseline]
     reference = bundle.reference()
-    rows, skipped = [], []
+    rows, skipped, baseline = [], [], None
     for program in dict.fromkeys([*dense, *chosen]):
         if program.needs_kernel and not isinstance(delegate, Path):
             skipped.append({"program": program.file, "reason": delegate})
             continue
         library = delegate if program.needs_kernel else None
         rows.append(_row(emulator, bundle, program, level, reference, inferences or len(reference.image), library))
+        baseline = rows[-1]["instructions"] if program in dense else baseline
     if not rows:
         raise FedgateError(f"no program of this bundle can run there: {skipped[0]['reason']}")
-    baseline = next((row["instructions"] for row in rows if row["role"] == "dense"), None)
     for row in rows:
         row["ratio_to_dense"] = row["instructions"] / baseline if baseline else None
     return {"kind": "counts", "machine": emulator.facts(), "rows": rows, "skipped": skipped, "warnings": []}

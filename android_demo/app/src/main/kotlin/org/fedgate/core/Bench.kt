@@ -69,7 +69,7 @@ fun bench(
 
 private fun withBaselines(bundle: Bundle, programs: List<Program>): List<Program> {
     val runtimes = programs.map { it.runtime }.toSet()
-    val dense = bundle.manifest.programs.filter { it.role == "dense" && it.runtime in runtimes }
+    val dense = bundle.manifest.programs.filter { it.isBaseline && it.runtime in runtimes }
     return dense.filter { it !in programs } + programs
 }
 
@@ -175,7 +175,7 @@ fun addRatios(
     programs: List<Program>, times: List<List<DoubleArray>>, rows: List<Map<String, Any?>>,
 ): List<Map<String, Any?>> {
     val byRound = times.map { rounds -> DoubleArray(rounds.size) { median(rounds[it]) } }
-    val dense = programs.indexOfFirst { it.role == "dense" }
+    val dense = programs.indexOfFirst { it.isBaseline }
     return rows.mapIndexed { i, row ->
         val ratio = if (dense < 0) null else pairedRatio(byRound[i], byRound[dense])
         row + mapOf("ratio_to_dense" to ratio?.middle, "ratio_low" to ratio?.low, "ratio_high" to ratio?.high)

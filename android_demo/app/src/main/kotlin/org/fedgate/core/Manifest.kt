@@ -31,6 +31,9 @@ class Program(
 ) {
     val takesLevel: Boolean get() = inputs.any { it.name == "level" }
 
+    /** Whether ratios are to this program of a runtime. */
+    val isBaseline: Boolean get() = role == "dense" && precision == "fp32"
+
     /** The name of the file that holds a train-module's parameters; null for other roles. */
     val weights: String? get() = if (role == "train-module") "${file.substringBeforeLast('.', "")}.ptd" else null
 }
