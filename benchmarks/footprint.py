@@ -46,7 +46,7 @@ SHAPE, DENSITY, CLASSES = (3, 32, 32), 0.5, 10
 PROBE = """
 import contextlib, io, json, re, sys
 from pathlib import Path
-from fedgate.device_runtime.bench.latency import load_probe
+from fedgate.device_runtime.bench import load_probe
 from fedgate.device_runtime.board.machine import peak_rss_mb
 def run(kind, *words):
     if kind == "program":
