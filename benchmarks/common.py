@@ -161,7 +161,7 @@ class Played:
         index = np.flatnonzero((self.images == image).all((1, 2, 3)))[:1]
         row = level if self.program.takes_level else 0
         opened = None if self.open is None else self.open[row, index]
-        return Prediction(self.logits[row, index], opened, float(self.macs[row, index][0]))
+        return Prediction(self.logits[row, index], opened, float(self.macs[row, index][0]), self.program, level)
 
 
 class TimingProcess:

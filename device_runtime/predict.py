@@ -12,7 +12,7 @@ from .engines.select import best, choose_level, matching, runnable
 from .errors import FedgateError
 from .formats import macs
 from .formats.bundle import Bundle
-from .formats.manifest import Manifest, Program
+from .formats.manifest import Manifest
 from .images import load_image
 from .pictures.folders import pictures_below
 from .selection import ANY, Selection
@@ -54,7 +54,7 @@ def predict(
         except FedgateError as error:
             unreadable.append({"image": str(path), "reason": str(error)})
             continue
-        rows.append({"image": str(path), **describe(manifest, program, loaded.run(image, level))})
+        rows.append({"image": str(path), **describe(manifest, loaded.run(image, level))})
     if not rows:
         raise FedgateError(f"{unreadable[0]['reason']}{more_than_one(unreadable)}")
     return {
@@ -89,12 +89,12 @@ def more_than_one(unreadable: Sequence) -> str:
     return f" (and {len(unreadable) - 1:,} more)" if len(unreadable) > 1 else ""
 
 
-def describe(manifest: Manifest, program: Program, found: Prediction) -> dict:
+def describe(manifest: Manifest, found: Prediction) -> dict:
     """One prediction as a JSON object."""
     probabilities, open = softmax(found.logits[0]), found.open
     top = int(probabilities.argmax())
     dense = macs.total(macs.dense(manifest.layers))
-    asked = asked_macs(manifest, program, open)
+    asked = asked_macs(manifest, open, found.macs)
     layers = []
     if open is not None:
         for layer in macs.gated(manifest.layers):

@@ -36,18 +36,17 @@ def verify(bundle: Bundle, runtime: str | None = None) -> list[dict]:
         reasons = dict.fromkeys(row["reason"] for row in rows)
         raise FedgateError(f"nothing to verify: no program can run here: {'; '.join(reasons)}")
     reference = bundle.reference()
-    programs = {program.file: program for program in bundle.manifest.programs}
     here = [row for row in rows if row["status"] != "skipped"]
-    unsafe = failures(bundle, [programs[row["file"]] for row in here])
+    unsafe = failures(bundle, [bundle.manifest.named(row["file"]) for row in here])
     for row in here:
         if row["file"] in unsafe:
             row.update(status="mismatch", reason=unsafe[row["file"]])
         else:
-            row.update(verify_program(bundle, programs[row["file"]], reference))
+            row.update(verify_program(bundle, bundle.manifest.named(row["file"]), reference))
     if runtime is None:
         rows += [
             program_row(program, "trains, and has no reference outputs")
-            for program in programs.values()
+            for program in bundle.manifest.programs
             if program.role not in INFERENCE_ROLES
         ]
     return rows
@@ -77,7 +76,6 @@ def verify_program(
     load: (bundle, program) -> the `Model` that is run; level: at this one alone.
     """
     manifest = bundle.manifest
-    role = "dense" if manifest.gate == "none" else program.role
     if level is not None:
         levels = [level]
     else:
@@ -88,13 +86,13 @@ def verify_program(
         loaded = load(bundle, program)
         for level in levels:
             for index in range(len(reference.image)):
-                logits, open, _ = loaded.run(reference.image[index : index + 1], level)
+                found = loaded.run(reference.image[index : index + 1], level)
                 counts["runs"] += 1
                 where = f"input {index}" + ("" if level is None else f" at level {level}")
-                if open is not None:
-                    counts["decisions"] += open.size
+                if found.open is not None:
+                    counts["decisions"] += found.open.size
                     close, fault = compare_masks(
-                        open[0],
+                        found.open[0],
                         reference.open(level)[index],
                         reference.gate(level)[index],
                         manifest.layers,
@@ -105,10 +103,11 @@ def verify_program(
                         faults.append(f"{where}: {fault}")
                     if close or fault:
                         continue
-                error = relative_error(logits[0], reference.logits(role, level)[index])
+                role = "dense" if manifest.gate == "none" else found.program.role
+                error = relative_error(found.logits[0], reference.logits(role, found.level)[index])
                 counts["compared"] += 1
                 counts["max_error"] = max(counts["max_error"], error)
-                if not error <= program.tolerance:
+                if not error <= found.program.tolerance:
                     faults.append(f"{where}: logits differ by {error:.2g} of the largest")
     except FedgateError as error:
         faults.append(str(error))

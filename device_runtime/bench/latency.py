@@ -182,7 +182,8 @@ def measure_loading(bundle: Bundle, program: Program, level: int, threads: int, 
 
 def _row(bundle, program, level, threads, times, found) -> dict:
     manifest, masks = bundle.manifest, [prediction.open for prediction in found]
-    asked = asked_macs(manifest, program, None if masks[0] is None else np.concatenate(masks))
+    executed = float(np.mean([prediction.macs for prediction in found]))
+    asked = asked_macs(manifest, None if masks[0] is None else np.concatenate(masks), executed)
     return {
         "runtime": program.runtime,
         "model": manifest.model,
@@ -199,7 +200,7 @@ def _row(bundle, program, level, threads, times, found) -> dict:
         "ratio_low": None,
         "ratio_high": None,
         "asked_macs": round(asked),
-        "executed_macs": round(float(np.mean([prediction.macs for prediction in found]))),
+        "executed_macs": round(executed),
         "dense_macs": macs.total(macs.dense(manifest.layers)),
     }
 

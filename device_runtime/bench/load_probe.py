@@ -18,7 +18,7 @@ from ..tuning.personal import load_personal
 def main(path: str, file: str, level: int, threads: int, personal: str | None = None) -> dict:
     bundle = load_bundle(Path(path))
     tuned = None if personal is None else load_personal(Path(personal), bundle)
-    program = next(program for program in bundle.manifest.programs if program.file == file)
+    program = bundle.manifest.named(file)
     image = bundle.reference().image[:1]
     import_runtime(program.runtime)
     start = time.perf_counter()

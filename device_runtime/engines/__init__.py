@@ -49,10 +49,12 @@ def available() -> dict[str, Availability]:
 
 def why_not(program: Program) -> str | None:
     """Why this program cannot run here, or None if it can."""
-    reason = _look(program.runtime).reason
-    if reason is None and program.needs_kernel and find(program.runtime) is None:
-        return "needs the channel-skipping kernel, which is not built here: fedgate kernels build"
-    return reason
+    for part in program.parts:
+        if reason := _look(part.runtime).reason:
+            return reason
+        if part.needs_kernel and find(part.runtime) is None:
+            return "needs the channel-skipping kernel, which is not built here: fedgate kernels build"
+    return None
 
 
 def import_runtime(runtime: str):

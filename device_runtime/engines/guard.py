@@ -43,14 +43,14 @@ def failures(bundle: Bundle, programs: Sequence[Program], seconds: int = SECONDS
     check_utf8("the bundle", bundle.path)  # no runtime opens it
     if os.environ.get("FEDGATE_NO_GUARD"):
         return {}
-    found = {}
-    new = [p for p in programs if why_not(p) is None and not _marker(bundle, p).exists()]
+    found, parts = {}, dict.fromkeys(part for program in programs for part in program.parts)
+    new = [p for p in parts if why_not(p) is None and not _marker(bundle, p).exists()]
     for runtime in dict.fromkeys(program.runtime for program in new):
         mine = [program for program in new if program.runtime == runtime]
         reasons = _try_out(bundle, mine, seconds)
         remember(bundle, [program for program in mine if program.file not in reasons])
         found |= reasons
-    return found
+    return {p.file: found[part.file] for p in programs for part in reversed(p.parts) if part.file in found}
 
 
 def remember(bundle: Bundle, programs: Sequence[Program]) -> None:

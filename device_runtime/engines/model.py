@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from ..errors import UsageError
-from ..formats.manifest import Manifest
+from ..formats.manifest import Manifest, Program
 from .program import LoadedProgram, runtime_errors
 from .program_macs import stock_macs
 
@@ -14,12 +14,14 @@ class Prediction(NamedTuple):
     """What a network says of one image.
 
     logits: float32 (1, classes), or what else its last layer gives. open: masks, uint8 (1, sum of C_out), or None
-    where it has none. macs: the multiply-adds that were computed for it.
+    where it has none. macs: the multiply-adds that were computed for it. program, level: whose answer it is.
     """
 
     logits: np.ndarray
     open: np.ndarray | None
     macs: float
+    program: Program
+    level: int | None
 
 
 class Model(Protocol):
@@ -58,7 +60,8 @@ class ProgramModel:
             self.prepare(image, level)
             found, counted = self._loaded.counted()
         first, *masks = found.values()
-        return Prediction(first, masks[0] if masks else None, counted + self._stock)
+        level = level if self.program.level is None else self.program.level
+        return Prediction(first, masks[0] if masks else None, counted + self._stock, self.program, level)
 
     def prepare(self, image: np.ndarray, level: int | None = None) -> None:
         program = self.program

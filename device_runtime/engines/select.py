@@ -40,9 +40,8 @@ def matching(bundle: Bundle, chosen: Selection, level: int | None = None) -> lis
         choose("role", role, INFERENCE_ROLES)
     found = [
         program
-        for program in bundle.manifest.programs
-        if program.role in INFERENCE_ROLES
-        and runtime in (None, program.runtime)
+        for program in bundle.manifest.answering
+        if runtime in (None, program.runtime)
         and role in (None, program.role)
         and (level is None or program.level in (None, level))
     ]

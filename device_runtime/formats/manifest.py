@@ -64,6 +64,11 @@ class Program:
     bytes: int
 
     @property
+    def parts(self) -> tuple["Program", ...]:
+        """The programs that run when it answers."""
+        return (self,)
+
+    @property
     def is_baseline(self) -> bool:
         """Whether ratios are to this program of a runtime."""
         return self.role == "dense" and self.precision == "fp32"
@@ -100,6 +105,15 @@ class Manifest:
     programs: tuple[Program, ...]
     files: dict[str, tuple[str, int]]
     digest: str
+
+    @property
+    def answering(self) -> tuple[Program, ...]:
+        """What answers for an image."""
+        return tuple(program for program in self.programs if program.role in INFERENCE_ROLES)
+
+    def named(self, file: str) -> Program:
+        """The one of this name, of any role."""
+        return next(program for program in (*self.programs, *self.answering) if program.file == file)
 
     @property
     def interface(self) -> Interface:

@@ -40,7 +40,8 @@ class TailModel:
         values = {"features": features, "level": np.array([self._level], np.int32)}
         found = self._tail.call(self._parameters | values)
         opened = np.concatenate([opened, found.get("open", np.zeros((1, 0), np.uint8))], axis=1)
-        return Prediction(found["logits"], opened if opened.size else None, counted + self._stock)
+        opened, computed = opened if opened.size else None, counted + self._stock
+        return Prediction(found["logits"], opened, computed, self.program, self._level)
 
 
 def tuned_trunks(bundle: Bundle, runtime: str | None = None, role: str | None = None) -> list[Program]:

@@ -37,11 +37,11 @@ def verify_personal(bundle: Bundle, path: Path, runtime: str | None = None) -> l
 def agreement(results: list, first: list) -> dict:
     """Compare (logits, masks or None) of each input with those of the first program; the row's fields that change."""
     errors, differing, decisions = [], 0, 0
-    for (logits, opened, _), (expected, masks, _) in zip(results, first, strict=True):
-        wrong = 0 if opened is None else int(np.count_nonzero(opened != masks))
-        differing, decisions = differing + wrong, decisions + (0 if opened is None else opened.size)
+    for mine, other in zip(results, first, strict=True):
+        wrong = 0 if mine.open is None else int(np.count_nonzero(mine.open != other.open))
+        differing, decisions = differing + wrong, decisions + (0 if mine.open is None else mine.open.size)
         if not wrong:
-            errors.append(relative_error(logits[0], expected[0]))
+            errors.append(relative_error(mine.logits[0], other.logits[0]))
     error = max(errors, default=float("inf"))
     if not error <= TOLERANCE or differing > MOST_CLOSE_CALLS * decisions:
         reason = f"with the personal parameters it differs from the first program: {error:.2g} of the largest logit"

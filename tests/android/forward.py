@@ -26,7 +26,7 @@ def android_and_python(harness, bundle, role, level, folder, *operators, **where
     words = forward_words(bundle, role, level, folder, *operators)
     rows = [row.split() for row in harness.run(MAIN, *words, **where).splitlines()]
     python = open_program(bundle, program_of(bundle, role))
-    logits, masks, _ = zip(*(python.run(image[None], level) for image in reference_images(bundle)), strict=True)
+    logits, masks, *_ = zip(*(python.run(image[None], level) for image in reference_images(bundle)), strict=True)
     android = np.array(rows[::2], np.float32), np.array(rows[1::2], np.uint8)
     return android, (np.concatenate(logits), np.concatenate(masks))
 

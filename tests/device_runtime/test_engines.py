@@ -25,10 +25,10 @@ def test_masked_and_dense_equal_eager(bundle, runtime):
         for image in INPUTS:
             for level in (0, 1):
                 want = networks["masked", None](torch.from_numpy(image), torch.tensor([level]))
-                logits, open, _ = masked.run(image, level)
+                logits, open, *_ = masked.run(image, level)
                 assert np.array_equal(open, want[1].numpy()) and open.dtype == np.uint8
                 assert np.allclose(logits, want[0].numpy(), atol=1e-5)
-            logits, open, _ = dense.run(image)
+            logits, open, *_ = dense.run(image)
             assert open is None
             assert np.allclose(logits, networks["dense", None](torch.from_numpy(image)).numpy(), atol=1e-5)
 
@@ -36,14 +36,14 @@ def test_masked_and_dense_equal_eager(bundle, runtime):
 @pytest.mark.parametrize("runtime", engines.RUNTIMES)
 def test_outputs_are_copies_and_runs_leave_nothing_behind(bundle, runtime):
     loaded = engines.open_program(bundle, program(bundle, runtime, "masked"))
-    first, first_open, _ = loaded.run(INPUTS[0], 1)
+    first, first_open, *_ = loaded.run(INPUTS[0], 1)
     kept = first.copy(), first_open.copy()
     loaded.run(INPUTS[1], 0)
     assert np.array_equal(first, kept[0]) and np.array_equal(first_open, kept[1])
     loaded.prepare(INPUTS[0], 1)
     for _ in range(3):
         loaded.invoke()
-    again, again_open, _ = loaded.run(INPUTS[0], 1)
+    again, again_open, *_ = loaded.run(INPUTS[0], 1)
     assert np.array_equal(again, first) and np.array_equal(again_open, first_open)
 
 

@@ -71,7 +71,8 @@ class Played:
     def run(self, image, level):
         (index,) = np.flatnonzero((self.images == image).all((1, 2, 3)))[:1]
         row = level if self.program.takes_level else 0
-        return Prediction(self.logits[row, [index]], None if self.open is None else self.open[row, [index]], 0.0)
+        opened = None if self.open is None else self.open[row, [index]]
+        return Prediction(self.logits[row, [index]], opened, 0.0, self.program, level)
 
 
 def load_elsewhere(bundle, images, environment):

@@ -31,9 +31,9 @@ class Eager:
     @torch.no_grad()
     def run(self, image, level):
         if not self.program.takes_level:
-            return Prediction(self.network(torch.from_numpy(image)).numpy(), None, 0.0)
+            return Prediction(self.network(torch.from_numpy(image)).numpy(), None, 0.0, self.program, level)
         outputs = self.network(torch.from_numpy(image), torch.tensor([level], dtype=torch.int32))
-        return Prediction(*(output.numpy() for output in outputs), 0.0)
+        return Prediction(*(output.numpy() for output in outputs), 0.0, self.program, level)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -129,7 +129,7 @@ def assert_counts_equal_the_masks(loaded, network, images):
     """The kernel's own count of MACs is exactly what the masks of the same run ask of its layers."""
     for level in range(len(network.densities)):
         for image in images[:4]:
-            _, masks, macs = loaded.run(image[None], level)
+            _, masks, macs, *_ = loaded.run(image[None], level)
             asked, everything = (executed(network.layers, each) for each in (masks, np.ones_like(masks)))
             own = loaded.program.kernel_layers
             stock = sum(everything[name][0] for name in everything if name not in own)

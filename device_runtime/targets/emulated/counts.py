@@ -64,6 +64,7 @@ def _row(emulator, bundle, program, level, reference, inferences, delegate) -> d
     masks = results["open"][:, 0] if program.takes_level else None
     compare(manifest, program, level, reference, indices, results["logits"][:, 0], masks)
     counted = float(np.mean(outputs["executed_macs"])) if program.needs_kernel else 0.0
+    executed = counted + stock_macs(manifest, program)
     return {
         "cpu": emulator.cpu,
         "runtime": "litert",
@@ -77,8 +78,8 @@ def _row(emulator, bundle, program, level, reference, inferences, delegate) -> d
         "inferences": inferences,
         **{name: round(float(mean)) for name, mean in zip(COUNTS, counts.mean(0), strict=True)},
         "ratio_to_dense": None,
-        "asked_macs": round(asked_macs(manifest, program, masks)),
-        "executed_macs": round(counted + stock_macs(manifest, program)),
+        "asked_macs": round(asked_macs(manifest, masks, executed)),
+        "executed_macs": round(executed),
         "dense_macs": macs.total(macs.dense(manifest.layers)),
     }
 

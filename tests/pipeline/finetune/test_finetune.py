@@ -69,7 +69,7 @@ def test_the_tuned_model_equals_eager(world, tmp_path, need_kernel):
     for trunk in trunks:
         model = open_tail(world.bundle, trunk, personal.tensors)
         for image, logits, mask in zip(images.numpy(), expected, masks, strict=True):
-            found, opened, _ = model.run(image[None], 0)
+            found, opened, *_ = model.run(image[None], 0)
             np.testing.assert_allclose(found[0], logits, rtol=0, atol=1e-4 * np.abs(expected).max())
             assert np.array_equal(opened[0], mask)
 
