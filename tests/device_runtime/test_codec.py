@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from fedgate.device_runtime.errors import FedgateError
-from fedgate.device_runtime.formats.codec import CODECS, count, decode_slices, encode_slices, tensor_lengths
+from fedgate.device_runtime.formats.codec import (
+    CODECS,
+    count,
+    decode_slices,
+    encode_slices,
+    pack_codes,
+    tensor_lengths,
+    unpack_codes,
+)
 
 RNG = np.random.default_rng(0)
 SHAPES = {"a": (3, 4, 2, 2), "b": (5,), "c.running_var": (4,), "d": (2, 0), "e": (0, 3), "f": (2, 6), "g": ()}
@@ -55,6 +63,13 @@ def test_two_codes_of_int4_share_a_byte():
     rows = {"row": np.array([[7.0, -7.0, 0.0], [-1.0, 2.0, 7.0]], np.float32), "z": np.array([[3.0]], np.float32)}
     tensors = encode_slices("int4", rows, {}, 0)  # scales of 1, 1 and 3 / 7: nothing is left to chance
     assert tensors["values"].tolist() == [0x1F, 0x78, 0xFA, 0x8F]
+
+
+@pytest.mark.parametrize(("bits", "size"), [(8, 7), (4, 4), (2, 2)])
+def test_codes_of_any_width_come_back(bits, size):
+    codes = RNG.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), 7).astype(np.int8)
+    packed = pack_codes(codes, bits)
+    assert packed.nbytes == size and np.array_equal(unpack_codes(packed, bits, 7), codes)
 
 
 @pytest.mark.parametrize(("codec", "most"), [("int8", 127), ("int4", 7)])

@@ -11,7 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from fedgate.device_runtime.errors import FedgateError, UsageError
 from fedgate.device_runtime.formats import macs
 from fedgate.train.network.build import build_network, gate_network, load_tensors, network_tensors
+from fedgate.train.network.gated_conv import convolve
+from fedgate.train.network.graph import reads_by_channel
 from fedgate.train.network.models import MODELS, build
+from fedgate.train.network.trace import trace
 
 SHAPES = dict.fromkeys(MODELS, (3, 32, 32)) | {"cnn": (1, 8, 8)}
 CASES = [*SHAPES.items(), ("resnet18", (3, 224, 224))]
@@ -236,3 +239,18 @@ def test_fbs_norms_have_no_scale_and_its_gates_a_penalty():
     expected = 1e-8 * sum(gate.g.sum().item() for gate in network.gates.values())
     assert network.penalty().item() == pytest.approx(expected, rel=1e-5) and expected > 0
     assert build_network("cnn", "paper", (0.5,), 10, (1, 8, 8)).penalty() == 0.0
+
+
+def test_layers_alone_read_by_channel_and_none_with_groups():
+    layers = (nn.Conv2d(4, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 1, groups=2), nn.Conv2d(8, 6, 1))
+    network = nn.Sequential(*layers, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
+    traced, _ = trace(network, False)
+    assert [node.target for node in traced.graph.nodes if reads_by_channel(node)] == ["0", "3", "7"]
+
+
+def test_networks_side_by_side_keep_their_groups():
+    convs, images = [nn.Conv2d(8, 12, 3, 2, 1, groups=4) for _ in range(3)], torch.randn(3, 5, 8, 9, 9)
+    weight, bias = (torch.cat([getattr(conv, part) for conv in convs]) for part in ("weight", "bias"))
+    found = convolve(convs[0], torch.cat(list(images), 1), weight, bias, 3)
+    expected = torch.cat([conv(x) for conv, x in zip(convs, images, strict=True)], 1)
+    torch.testing.assert_close(found, expected)
