@@ -10,7 +10,7 @@ from fedgate.device_runtime.text import check_utf8
 from .config.resolve import changed, resolve
 from .data.class_table import plot_class_table, render_class_table
 from .engines.make import open_run
-from .ingredients import base_tensors, describe_run, make_network, prepare, run_data, with_code
+from .ingredients import describe_run, make_network, prepare, run_data, start_weights, with_files
 from .report.tensorboard import TensorBoardEvents
 from .server.inbox import check_inbox
 from .server.progress import RoundProgress
@@ -60,9 +60,11 @@ def run_training(out, resume, workers=1, quiet=False, options=None, superlink=No
             check_inbox(config.inbox)
         data, parts = prepare(config)
         info = describe_run(config, data)
-        network = make_network(info, tensors=base_tensors(info))  # a model that cannot be built leaves no run behind
-        info = with_code(info, network)
+        start = start_weights(info)  # a model that cannot be built leaves no run behind
+        info = with_files(info, make_network(info, tensors=start.tensors))
         directory = RunDirectory.create(out, info)
+        for note in start.notes:
+            console(stderr=True, quiet=quiet).print(note, soft_wrap=True)
     try:
         with open_run(directory, data, parts, workers, superlink) as run:
             follow(run, quiet, directory, not resume, until)

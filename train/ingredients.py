@@ -5,19 +5,23 @@ import os
 import platform
 import uuid
 from importlib import metadata
+from pathlib import Path
 
 import torch
 
 from fedgate.device_runtime.errors import UsageError
+from fedgate.device_runtime.storage import sha256_file
 
 from .config import TrainConfig
 from .config.resolve import changed
+from .config.values import parse_normalise
 from .data.load import load_data
 from .data.partition import partition
 from .local.client import resolve_precision
-from .network.build import build_network, load_tensors
+from .network.build import build_network, load_tensors, network_tensors
 from .network.own_code import check_code
 from .network.tails import freeze, trunk
+from .network.weights import Start, fitted, read_weights
 from .server.run_directory import RunDirectory, RunInfo
 
 
@@ -71,13 +75,30 @@ def make_network(info: RunInfo, device="cpu", tensors=None):
     return network.to(device)
 
 
-def with_code(info: RunInfo, network):
-    """The description of a new run, with the hashes of the files that its own network was made of, if it has one."""
-    return dataclasses.replace(info, resolved=info.resolved | {"code": network.code}) if network.code else info
+def with_files(info: RunInfo, network):
+    """The description of a new run, with the hashes of the files of its own network and of its weights."""
+    files = {"code": network.code} if network.code else {}
+    if info.config.init is not None:
+        files["init"] = sha256_file(Path(info.config.init))
+    return dataclasses.replace(info, resolved=info.resolved | files)
+
+
+def start_weights(info: RunInfo) -> Start:
+    """The weights that a run starts from: of its `base` or its `init`, else those of its seed.
+
+    Raises `UsageError` for those of another network, and for a file that has changed since the run was started.
+    """
+    if info.config.init is not None:
+        file = info.config.init
+        if info.resolved.get("init", digest := sha256_file(Path(file))) != digest:
+            raise UsageError(f"{file} is not the file any more with which this run was started")
+        return fitted(make_network(info), read_weights(file), file)
+    tensors = base_tensors(info)
+    return Start(network_tensors(make_network(info)) if tensors is None else tensors, ())
 
 
 def base_tensors(info: RunInfo):
-    """The weights that a run starts from where it has a `base`, else None; a base of another network is refused."""
+    """The weights of a run's `base`, or None where it has none; a base of another network is refused."""
     if info.config.base is None:
         return None
     base = RunDirectory.open(info.config.base)
@@ -98,10 +119,22 @@ def prepare(config: TrainConfig):
         config.background,
         config.skip_unreadable,
     )
+    data = normalised(data, config.normalise)
     parts = partition(
         data.train_labels.numpy(), config.clients, config.partition, config.seed, groups=data.train_groups
     )
     return data, parts
+
+
+def normalised(data, text):
+    """The data with the mean and deviation of an option --normalise."""
+    chosen, channels = parse_normalise(text), data.train_images.shape[1]
+    if chosen is None:
+        return data
+    mean, std = (values * channels if len(values) == 1 else values for values in chosen)
+    if len(mean) != channels:
+        raise UsageError(f"--normalise {text} is of {len(mean)} channels, and the images have {channels}")
+    return dataclasses.replace(data, mean=mean, std=std)
 
 
 def run_data(info: RunInfo, moved=None):

@@ -6,7 +6,7 @@ from fedgate.device_runtime.text import check_utf8
 
 from ..network.gates import check_gate
 from .declare import declared, flag
-from .values import parse_rate, parse_spread
+from .values import parse_normalise, parse_rate, parse_spread
 
 
 def check(config):
@@ -20,6 +20,7 @@ def check(config):
     check_gate(config.gate, config.density)
     parse_colour(config.background)
     parse_spread(config.speed_spread)
+    parse_normalise(config.normalise)
     for rate in (config.uplink, config.downlink):
         parse_rate(rate)
     ranges = {name: (about.low, about.high) for name, (_, about) in options.items() if about.low is not None}
@@ -53,6 +54,8 @@ def check_pairs(config):
     """Refuse options that do not go together."""
     if config.drop_out + config.garbage > 1:
         raise UsageError("--drop-out and --garbage are shares of all clients: together at most 1")
+    if config.init is not None and config.base is not None:
+        raise UsageError("--base and --init are both what a run starts from: give one of them")
     if config.trainable != "all" and config.base is None:
         raise UsageError(f"--trainable {config.trainable} needs the run that its trunk comes from: --base RUN")
     if config.trainable != "all" and config.reestimate_norms:

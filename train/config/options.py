@@ -52,6 +52,13 @@ class TrainConfig:
     background: str = option(
         "white", DATA, "What is transparent becomes this: white, #RRGGBB or R,G,B.", metavar="COLOUR"
     )
+    normalise: str = option(
+        "data",
+        DATA,
+        "Mean and deviation of the inputs: data (those of the training pixels), imagenet, or MEAN/STD such as "
+        "0.5,0.5,0.5/0.25,0.25,0.25.",
+        metavar="WHAT",
+    )
     skip_unreadable: bool = option(False, DATA, "Leave out pictures that cannot be read.")
     clients: int = option(8, DATA, "Number of clients.", low=1, high=100_000)
     partition: str = option("dirichlet:0.3", DATA, "iid, dirichlet:ALPHA, classes:K or natural.", metavar="SCHEME")
@@ -60,7 +67,7 @@ class TrainConfig:
     model: str = option(
         "cnn",
         NETWORK,
-        "cnn, resnet20, resnet32, resnet56, resnet18, vgg11, vgg16, or FILE.py:FUNCTION for your own.",
+        "cnn, resnet20, resnet32, resnet44, resnet56, resnet18, vgg11, vgg16, or FILE.py:FUNCTION for your own.",
         metavar="NAME",
     )
     width: float = option(1.0, NETWORK, "Channels of a slim network, as a fraction.", low=1e-3, high=16.0)
@@ -190,6 +197,14 @@ class TrainConfig:
     )
     base: str | None = option(
         None, LOCAL, "Start from this run: its network and its weights.", metavar="RUN", path=True
+    )
+    init: str | None = option(
+        None,
+        LOCAL,
+        "Start from the weights of this file, .safetensors or .pth: fedgate's names, torchvision's or the usual CIFAR "
+        "ones. Gates and a head for other classes start anew.",
+        metavar="FILE",
+        path=True,
     )
 
     # Aggregation

@@ -5,6 +5,7 @@ import math
 from fedgate.device_runtime.errors import UsageError
 
 BITS = {"bit": 1.0, "kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9}
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's mean and deviation
 
 
 def parse_rate(text):
@@ -49,3 +50,24 @@ def parse_capacity(text):
     if not all(0 < share <= 1 for share in shares) or abs(sum(shares) - 1) > 1e-6:
         raise UsageError(f"--capacity '{text}': the shares of the clients must be above 0 and sum to 1")
     return tuple(pairs)
+
+
+def parse_normalise(text):
+    """'data' -> None, 'imagenet' or '0.5/0.25' -> (mean, deviation) of pixels scaled to [0, 1], floats each.
+
+    One number is that of every channel.
+    """
+    if text == "data":
+        return None
+    if text == "imagenet":
+        return IMAGENET
+    try:
+        mean, std = (tuple(float(part) for part in side.split(",")) for side in text.split("/"))
+    except ValueError:
+        mean, std = (), ()
+    good = 0 < len(mean) == len(std) and all(map(math.isfinite, mean)) and all(1e-6 <= each <= 1e6 for each in std)
+    if not good or max(map(abs, mean)) > 1e6:
+        raise UsageError(
+            f"--normalise '{text}' is neither data, imagenet nor MEAN/STD such as 0.5,0.5,0.5/0.25,0.25,0.25"
+        )
+    return mean, std

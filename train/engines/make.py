@@ -2,7 +2,7 @@
 
 import functools
 
-from ..ingredients import base_tensors, check_data, make_network
+from ..ingredients import check_data, make_network, start_weights
 from ..server.rounds import Run
 from ..server.run_directory import RunDirectory, RunInfo
 from .cohort import CohortEngine
@@ -34,4 +34,4 @@ def open_run(directory: RunDirectory, data, parts, workers=1, superlink=None):
     def engine(frozen):
         return make_engine(info, data, parts, workers, frozen, superlink)
 
-    return Run(directory, data, parts, make_network(info), functools.partial(base_tensors, info), engine)
+    return Run(directory, data, parts, make_network(info), lambda: start_weights(info).tensors, engine)

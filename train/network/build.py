@@ -10,6 +10,7 @@ from fedgate.device_runtime.formats.macs import Layer
 from .gated_conv import FreeNorm, LevelNorm, make_unit
 from .gates import FBS_PENALTY, GATED, check_gate
 from .graph import closers, input_gate, is_conv, norm_of, ungated_convs
+from .logits import check_logits
 from .models import build
 from .operations import LAYERS, geometry_of, kind_of, module_of
 from .own_code import own_code
@@ -22,11 +23,13 @@ class GatedNetwork(nn.Module):
     layers: the convolutions and linear layers in the order of computation, as `device_runtime.macs.Layer`.
     densities: the kept fraction of each level, increasing. `level` says which one a forward pass uses.
     training_graph: what is computed in training, on the modules of `body`, where evaluation computes something else.
-    code: SHA-256 of the files of a user's own network, by name.
+    code: SHA-256 of the files of a user's own network, by name. plain_norms: the names that the norms of units had in
+    the network that was gated -> the convolution before them.
     """
 
     def __init__(self, body: fx.GraphModule, layers: list[Layer], gate: str, densities, shape, training_graph=None):
         super().__init__()
+        self.plain_norms = {}
         self.training_graph = training_graph
         self.training_forward = None if training_graph is None else compiled(training_graph)
         self.code = {}
@@ -104,9 +107,11 @@ def gate_network(module, shape, gate="paper", densities=(0.5,), gated="all"):
     if training is not None:
         check_training(traced, training, layers, names, gate, shape)
     graphs = [traced.graph] if training is None else [traced.graph, training.graph]
-    units = {}
+    units, plain_norms = {}, {}
     for node in convs:
         norm = norm_of(node)
+        if norm is not None:
+            plain_norms[norm.target] = node.target
         units[node.target] = make_unit(module_of(node), norm and module_of(norm), gate, densities, node.target in names)
     for graph in graphs:
         for node in list(graph.nodes):
@@ -121,7 +126,9 @@ def gate_network(module, shape, gate="paper", densities=(0.5,), gated="all"):
         lend(traced, training)
     settle(traced)
     traced.recompile()
-    return GatedNetwork(traced, layers, gate, densities, shape, training and training.graph)
+    network = GatedNetwork(traced, layers, gate, densities, shape, training and training.graph)
+    network.plain_norms = plain_norms
+    return network
 
 
 def check_training(traced, training, layers, names, gate, shape):
@@ -224,35 +231,6 @@ def build_network(model, gate, densities, classes, shape, width=1.0, gated="all"
         check_logits(network, model, classes)
     network.code = files
     return network
-
-
-@torch.no_grad()
-def check_logits(network, model, classes):
-    """Refuse a network that returns something else than logits, float (N, classes), in evaluation or in training."""
-    training = network.training
-    network.eval()
-    with torch.random.fork_rng(devices=[]):
-        images, found = torch.zeros(2, *network.shape), {}
-        try:
-            found[""] = network.body(images)
-            if network.training_forward is not None:
-                found[" in training"] = network.training_forward(network.body, images)
-        except Exception as error:  # whatever a user's network does with it
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UsageError(f"'{model}' does not take two images at a time: {reason}") from error
-    network.forget()
-    network.train(training)
-    for when, logits in found.items():
-        wanted = f"not logits alone: floats of shape (N, {classes})"
-        if not isinstance(logits, torch.Tensor):
-            raise UsageError(f"'{model}' returns a {type(logits).__name__}{when}, {wanted}")
-        if logits.dim() == 2 and len(logits) == 2 and logits.shape[1] != classes:
-            raise UsageError(f"'{model}' returns {logits.shape[1]} classes{when}, and the data have {classes}")
-        if tuple(logits.shape) != (2, classes):
-            shape = ", ".join(map(str, ("N", *logits.shape[1:]) if logits.shape[:1] == (2,) else logits.shape))
-            raise UsageError(f"'{model}' returns a tensor of shape ({shape}){when}, {wanted}")
-        if not logits.is_floating_point():
-            raise UsageError(f"'{model}' returns {str(logits.dtype).removeprefix('torch.')}{when}, {wanted}")
 
 
 def parameter_axes(network):

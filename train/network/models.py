@@ -1,6 +1,6 @@
 """The plain networks, by name. `fedgate.train.network.build.gate_network` gates them, as it gates a user's own.
 
-ResNet-20/32/56: K. He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2, with the
+ResNet-20/32/44/56: K. He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2, with the
 parameter-free shortcuts (option A). ResNet-18: ibid., table 1, with a 3x3 stem for small images. VGG: K. Simonyan and
 A. Zisserman, ICLR 2015, configurations A and D, with batch norm and one linear layer, as usual for 32x32 images.
 """
@@ -115,6 +115,7 @@ MODELS = {
     "cnn": lambda *a: vgg([32, 64, "pool", 64], *a),
     "resnet20": lambda *a: cifar_resnet(3, *a),
     "resnet32": lambda *a: cifar_resnet(5, *a),
+    "resnet44": lambda *a: cifar_resnet(7, *a),
     "resnet56": lambda *a: cifar_resnet(9, *a),
     "resnet18": resnet18,
     "vgg11": lambda *a: vgg([64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool"], *a),
