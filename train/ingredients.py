@@ -15,6 +15,7 @@ from fedgate.device_runtime.storage import sha256_file
 from .config import TrainConfig
 from .config.resolve import changed
 from .config.values import parse_normalise
+from .data.holdout import hold_out
 from .data.load import load_data
 from .data.partition import partition
 from .local.client import resolve_precision
@@ -120,10 +121,14 @@ def prepare(config: TrainConfig):
         config.skip_unreadable,
     )
     data = normalised(data, config.normalise)
-    parts = partition(
-        data.train_labels.numpy(), config.clients, config.partition, config.seed, groups=data.train_groups
-    )
-    return data, parts
+    return data, client_images(config, data)[0]
+
+
+def client_images(config: TrainConfig, data):
+    """Each client's training images, and those that it holds out: two lists of index arrays, one a client."""
+    labels = data.train_labels.numpy()
+    parts = partition(labels, config.clients, config.partition, config.seed, groups=data.train_groups)
+    return hold_out(labels, parts, config.holdout, config.seed)
 
 
 def normalised(data, text):

@@ -61,6 +61,14 @@ class TrainConfig:
     )
     skip_unreadable: bool = option(False, DATA, "Leave out pictures that cannot be read.")
     clients: int = option(8, DATA, "Number of clients.", low=1, high=100_000)
+    holdout: float = option(
+        0.0,
+        DATA,
+        "Share of every client's images, of each class where it can, that trains nothing: to calibrate by.",
+        metavar="SHARE",
+        low=0.0,
+        high=0.9,
+    )
     partition: str = option("dirichlet:0.3", DATA, "iid, dirichlet:ALPHA, classes:K or natural.", metavar="SCHEME")
 
     # Network and gates
