@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 
 from fedgate.device_runtime.errors import UsageError
+from fedgate.device_runtime.formats import macs
+from fedgate.device_runtime.formats.tensors import pack, tensors_hash
 from fedgate.device_runtime.storage import sha256_file
 
 from .config import TrainConfig
@@ -77,8 +79,12 @@ def make_network(info: RunInfo, device="cpu", tensors=None):
 
 
 def with_files(info: RunInfo, network):
-    """The description of a new run, with the hashes of the files of its own network and of its weights."""
+    """The description of a new run, with the hashes of what it is made of."""
     files = {"code": network.code} if network.code else {}
+    if info.config.teacher is not None:
+        make_teacher(info)
+        teacher = RunDirectory.open(info.config.teacher)
+        files["teacher"] = teacher_facts(teacher.info, teacher.model_tensors())
     if info.config.init is not None:
         files["init"] = sha256_file(Path(info.config.init))
     return dataclasses.replace(info, resolved=info.resolved | files)
@@ -107,6 +113,30 @@ def base_tensors(info: RunInfo):
     tensors = base.model_tensors()
     make_network(info, tensors=tensors)
     return tensors
+
+
+def make_teacher(info: RunInfo, device="cpu"):
+    """The network that a run distils from, and the (mean, std) of the images that it was trained on.
+
+    Raises `UsageError` for one of other images or classes, and for one that has changed since the run was started.
+    """
+    path = info.config.teacher
+    directory = RunDirectory.open(path)
+    about = directory.info
+    if about.data["shape"] != info.data["shape"] or about.data["labels"] != info.data["labels"]:
+        raise UsageError(f"--teacher {path} was trained on other classes, or on images of another shape")
+    tensors = directory.model_tensors()
+    if info.resolved.get("teacher", facts := teacher_facts(about, tensors)) != facts:
+        raise UsageError(f"--teacher {path} is not the network any more with which this run was started")
+    network = make_network(about, device, tensors)
+    return network, (tuple(about.data["mean"]), tuple(about.data["std"]))
+
+
+def teacher_facts(about: RunInfo, tensors):
+    """What a run records of its teacher: its hash, the bytes that it is sent as, and its MACs for an example."""
+    network = make_network(about)
+    work = sum(macs.nominal(network.layers, about.config.density[-1]).values())
+    return {"sha256": tensors_hash(tensors), "bytes": len(pack(tensors, {})), "macs": int(work)}
 
 
 def prepare(config: TrainConfig):

@@ -46,6 +46,9 @@ def check_idle(config):
         raise UsageError(f"--lr-decay is of --lr-schedule exponential, and the schedule is {config.lr_schedule}")
     if given("proximal_mu") and config.algorithm != "fedprox":
         raise UsageError(f"--proximal-mu is of --algorithm fedprox, and the algorithm is {config.algorithm}")
+    for name in ("distill", "temperature"):
+        if given(name) and config.teacher is None:
+            raise UsageError(f"{flag(name)} goes with --teacher RUN")
     if given("server_momentum") and config.server_optimizer == "none":
         raise UsageError("--server-momentum is of --server-optimizer momentum or adam, and there is none")
 
@@ -66,6 +69,8 @@ def check_pairs(config):
         raise UsageError("--inbox-unsigned goes with --inbox DIR")
     if config.engine == "flower" and config.reestimate_norms:
         raise UsageError("--reestimate-norms needs the clients' data here, and with --engine flower they keep them")
+    if config.engine == "flower" and config.teacher is not None:
+        raise UsageError("--teacher is for clients that are simulated here: --engine flower has no way to send it")
     if config.robust != "none" and config.reestimate_norms:
         raise UsageError(
             f"--robust {config.robust} cannot protect --reestimate-norms, which pools what every client says: "

@@ -207,13 +207,20 @@ class TrainConfig:
         None, LOCAL, "Start from this run: its network and its weights.", metavar="RUN", path=True
     )
     init: str | None = option(
-        None,
-        LOCAL,
-        "Start from the weights of this file, .safetensors or .pth: fedgate's names, torchvision's or the usual CIFAR "
-        "ones. Gates and a head for other classes start anew.",
-        metavar="FILE",
-        path=True,
+        None, LOCAL, "Start from the weights of this file, .safetensors or .pth.", metavar="FILE", path=True
     )
+    teacher: str | None = option(
+        None, LOCAL, "Distil from the network of this run, which every client gets once.", metavar="RUN", path=True
+    )
+    distill: float = option(
+        0.7,
+        LOCAL,
+        "Share of the loss that is the teacher's; the rest is the labels'.",
+        metavar="SHARE",
+        low=0.0,
+        high=1.0,
+    )
+    temperature: float = option(4.0, LOCAL, "By which both networks' logits are divided.", low=1e-3, high=1e3)
 
     # Aggregation
     algorithm: str = option(

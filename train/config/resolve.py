@@ -41,7 +41,11 @@ def resolve(**options):
         made["model"] = str(Path(config.model).absolute())
     if config.data != "digits" and Path(config.data).expanduser().exists():
         made["data"] = absolute(config.data)
-    made |= {name: absolute(path) for name in ("inbox", "base", "init") if (path := getattr(config, name)) is not None}
+    made |= {
+        name: absolute(path)
+        for name in ("inbox", "base", "init", "teacher")
+        if (path := getattr(config, name)) is not None
+    }
     if config.trainable != "all":
         made["density_schedule"] = 0.0  # a trunk is tied to its densities
     config = dataclasses.replace(config, **made)

@@ -20,7 +20,8 @@ from .loop import LoopEngine
 TOGETHER = 16  # clients in one stack: their activations are in memory at the same time
 # What a `Stack` knows of a plan; `upload_share` and `codec` are of the upload, and `sliced` computes the same.
 KNOWN = {"densities", "epochs", "batch_size", "lr", "momentum", "weight_decay", "clip_norm", "augment", "precision",
-         "lr_decay", "adaptive_gradient", "algorithm", "proximal_mu", "upload_share", "codec", "sliced"}  # fmt: skip
+         "lr_decay", "adaptive_gradient", "algorithm", "proximal_mu", "upload_share", "codec", "sliced",
+         "distill", "temperature"}  # fmt: skip
 OWN = {"seed", "level"}
 
 
@@ -76,7 +77,9 @@ class CohortEngine(LoopEngine):
                 bases[task.held] = apply_download(task.download, task.broadcast.spec, task.base)
         load_tensors(trainer.network, weights(bases[tasks[0].held]), partly=True)  # what is frozen does not travel
         examples = [trainer.examples(task.client) for task in tasks]
-        found = train_together(trainer.network, examples, trainer.statistics, [task.plan for task in tasks])
+        found = train_together(
+            trainer.network, examples, trainer.statistics, [task.plan for task in tasks], trainer.teacher
+        )
         share = 1 / len(tasks)
         seconds, cpu_seconds = (time.perf_counter() - started) * share, (time.process_time() - cpu) * share
         for task, (tensors, result) in zip(tasks, found, strict=True):

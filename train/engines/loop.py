@@ -26,6 +26,7 @@ from fedgate.device_runtime.formats.uploads import encode_upload, weights
 from ..local.client import LocalPlan, train_locally
 from ..local.evaluation import Evaluation, chunks, evaluate
 from ..local.norms import encode, measure
+from ..local.teacher import Teacher
 from ..network.build import load_tensors, network_tensors
 from ..server.checkpoint import ClientState
 from ..server.engine import TaskResult
@@ -34,17 +35,19 @@ from ..server.engine import TaskResult
 class Trainer:
     """One network and the data, in whichever process: trains a client or evaluates a chunk of the test set."""
 
-    def __init__(self, network, data, parts, precision):
+    def __init__(self, network, data, parts, precision, teacher=None):
+        """teacher: the network that clients distil from and the statistics that it was trained by, or None."""
         self.network = network.to(memory_format=torch.channels_last)
         self.data, self.parts, self.precision = data, parts, precision
         self.statistics = (data.mean, data.std)
+        self.teacher = teacher and Teacher(*teacher, self.statistics)
         self.base = self.base_hash = None  # what the last download led to
 
     def train(self, client, download, held, spec: UpdateSpec, plan: LocalPlan, state: ClientState) -> TaskResult:
         started, cpu = time.perf_counter(), time.process_time()
         base = self.start(download, held, spec)
         load_tensors(self.network, weights(base), partly=True)  # what is frozen does not travel
-        result = train_locally(self.network, *self.examples(client), self.statistics, plan, base, state)
+        result = train_locally(self.network, *self.examples(client), self.statistics, plan, base, state, self.teacher)
         return self.send(client, result, spec, base, plan, state, started, cpu)
 
     def examples(self, client):
@@ -93,20 +96,20 @@ class Trainer:
 class LoopEngine:
     """An `Engine` that runs tasks on one `Trainer` in this process, or on one in each of several worker processes.
 
-    build: makes the network; a picklable callable, as workers build their own.
+    build: makes the network; a picklable callable, as workers build their own. teacher: likewise, of a `Trainer`'s.
     """
 
-    def __init__(self, build, data, parts, precision, workers=1):
+    def __init__(self, build, data, parts, precision, workers=1, teacher=None):
         torch.set_num_threads(1)
         self.pool = self.trainer = None
         self.workers = workers
         self.test_count = len(data.test_labels)
         if workers == 1:
-            self.trainer = Trainer(build(), data, parts, precision)
+            self.trainer = Trainer(build(), data, parts, precision, teacher and teacher())
         else:
             context = torch.multiprocessing.get_context("spawn")
             resource_tracker.ensure_running()  # starting it later would lift `no_interrupts`
-            arguments = (build, data, parts, precision)
+            arguments = (build, data, parts, precision, teacher)
             self.pool = ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=arguments)
 
     def train(self, tasks):
@@ -163,12 +166,12 @@ class LoopEngine:
 _trainer = None  # a worker process's own
 
 
-def start_worker(build, data, parts, precision):
+def start_worker(build, data, parts, precision, teacher):
     global _trainer
     threading.Thread(target=exit_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     tqdm.set_lock(threading.RLock())  # torch.fx makes a bar, whose own semaphore would outlive a stopped worker
-    _trainer = Trainer(build(), data, parts, precision)
+    _trainer = Trainer(build(), data, parts, precision, teacher and teacher())
 
 
 @contextlib.contextmanager

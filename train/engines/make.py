@@ -2,7 +2,7 @@
 
 import functools
 
-from ..ingredients import check_data, make_network, start_weights
+from ..ingredients import check_data, make_network, make_teacher, start_weights
 from ..server.rounds import Run
 from ..server.run_directory import RunDirectory, RunInfo
 from .cohort import CohortEngine
@@ -24,7 +24,8 @@ def make_engine(info: RunInfo, data, parts, workers, tensors=None, superlink=Non
 
         return FlowerEngine(build, data, parts, info.resolved["precision"], workers, info, superlink, tensors)
     kind = CohortEngine if engine == "cohort" else LoopEngine
-    return kind(build, data, parts, info.resolved["precision"], workers)
+    teacher = info.config.teacher and functools.partial(make_teacher, info, info.resolved["device"])
+    return kind(build, data, parts, info.resolved["precision"], workers, teacher)
 
 
 def open_run(directory: RunDirectory, data, parts, workers=1, superlink=None):

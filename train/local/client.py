@@ -16,6 +16,7 @@ from .adaptive import Moves
 from .level_statistics import LevelStatistics
 from .sliced import SlicedForward
 from .step import Rates, step
+from .teacher import distilled
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class LocalPlan:
     lr: of the first local epoch; each later one has `lr_decay` times that of the one before.
     adaptive_gradient: closed channels do not move (see `adaptive`), nor then are they computed where `sliced`.
     algorithm: as of --algorithm. upload_share, codec: of the upload (see `wire`); a share of None sends
-    every channel.
+    every channel. distill, temperature: of the teacher (see `teacher`), where the client has one.
     """
 
     densities: tuple[float, ...]
@@ -47,6 +48,8 @@ class LocalPlan:
     upload_share: float | None = None
     codec: str = "fp32"
     sliced: bool = True
+    distill: float = 0.0
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -97,20 +100,23 @@ def client_seed(seed, round_index, client):
     return int(np.random.SeedSequence([seed, round_index, client]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def train_locally(network, images, labels, statistics, plan: LocalPlan, control=None, state=None) -> LocalResult:
+def train_locally(
+    network, images, labels, statistics, plan: LocalPlan, control=None, state=None, teacher=None
+) -> LocalResult:
     """Train `network` in place on one client's examples.
 
     images: uint8 (n, C, H, W); labels: int64 (n,); statistics: (mean, std) of the data, C floats each.
-    control, state: for SCAFFOLD the variates of the server and of the client (see `LocalTerms`).
+    control, state: for SCAFFOLD the variates of the server and of the client (see `LocalTerms`). teacher: a `Teacher`.
     Where each batch draws its level, the highest learns from the labels, the others from the labels and from what the
     highest says of the same batch (J. Yu and T. Huang, "Universally Slimmable Networks", ICCV 2019, 3.3); a client
-    that trains one level learns from the labels alone, as it may not be able to run the highest.
+    that trains one level learns from the labels alone, as it may not be able to run the highest. A teacher speaks to
+    the highest level, or to a client's only one.
     """
     device = next(network.parameters()).device
     # Dropout, where a network has any. torch.manual_seed turns to every kind of device there is: milliseconds.
     (torch.default_generator if device.type == "cpu" else torch).manual_seed(plan.seed)
     generator = torch.Generator().manual_seed(plan.seed)
-    steps, count, seen = LocalSteps(network, plan, control, state), 0, set()
+    steps, count, seen = LocalSteps(network, plan, control, state, teacher), 0, set()
     for epoch in range(plan.epochs):
         collector, loss_sum, correct = SalienceCollector(network), 0.0, 0
         steps.new_epoch(epoch)
@@ -130,13 +136,14 @@ def train_locally(network, images, labels, statistics, plan: LocalPlan, control=
 
 
 class LocalSteps:
-    """The steps of SGD of a local training, on batches of any origin; network, plan, control, state: its own.
+    """The steps of SGD of a local training, on batches of any origin; network, plan and the others: its own.
 
     momenta: by name, those of the parameters that have moved.
     """
 
-    def __init__(self, network, plan: LocalPlan, control=None, state=None):
+    def __init__(self, network, plan: LocalPlan, control=None, state=None, teacher=None):
         self.network, self.plan, self.device = network, plan, next(network.parameters()).device
+        self.teacher = teacher if plan.distill else None
         network.train()
         network.zero_grad()
         network.set_densities(plan.densities)
@@ -160,9 +167,10 @@ class LocalSteps:
         self.moves.before()
         self.levels.before(len(y))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
-            teacher = None if level == top or plan.level is not None else teach(network, x, top, self.forward)
+            highest = None if level == top or plan.level is not None else teach(network, x, top, self.forward)
+            taught = self.teacher(x) if self.teacher and highest is None else None
             logits = self.forward(x)
-            loss = objective(network, logits, y, teacher)
+            loss = objective(network, logits, y, plan, highest, taught)
         self.levels.add(len(y))
         loss.backward()
         self.descend(self.moves.after(self.rates.lr))
@@ -220,10 +228,14 @@ def teach(network, x, top, forward=None):
     return logits
 
 
-def objective(network, logits, labels, teacher):
-    """Cross-entropy, half of it distilled from the teacher's logits (N, classes) where there is a teacher."""
-    loss = F.cross_entropy(logits.float(), labels)
-    if teacher is not None:
-        targets = teacher.float().softmax(1)
+def objective(network, logits, labels, plan, highest=None, taught=None):
+    """Cross-entropy, half of it distilled from the highest level's logits (N, classes), or some from the teacher's."""
+    if taught is not None:
+        each = F.cross_entropy(logits.float(), labels, reduction="none")
+        loss = distilled(each, logits, taught, plan.distill, plan.temperature).mean()
+    else:
+        loss = F.cross_entropy(logits.float(), labels)
+    if highest is not None:
+        targets = highest.float().softmax(1)
         loss = 0.5 * loss + 0.5 * F.cross_entropy(logits.float(), targets)
     return loss + network.penalty()

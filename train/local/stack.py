@@ -17,17 +17,19 @@ from .client import LocalResult, epoch_batches
 from .stacked_forward import StackedForward
 from .stacked_statistics import StackedLevelStatistics
 from .step import Rates, norms_by_client, step
+from .teacher import distilled
 
 
-def train_together(network, examples, statistics, plans):
+def train_together(network, examples, statistics, plans, teacher=None):
     """Train B clients from the network's present state, which is left as it is.
 
     examples: (images uint8 (n, C, H, W), labels int64 (n,)) of each client. statistics: (mean, std) of the data.
-    Returns for each client (its network's tensors by name, on the CPU, and its `LocalResult`).
+    teacher: a `Teacher` of all of them. Returns for each client (its network's tensors by name, on the CPU, and its
+    `LocalResult`).
     """
     device = next(network.parameters()).device
     streams = [stream(*each, statistics, plan, device) for each, plan in zip(examples, plans, strict=True)]
-    stack, members, results = Stack(network, plans), list(range(len(plans))), {}
+    stack, members, results = Stack(network, plans, teacher), list(range(len(plans))), {}
     while members:
         batches = [next(streams[b], None) for b in members]
         staying = [row for row, batch in enumerate(batches) if batch is not None]
@@ -57,8 +59,9 @@ class Stack:
     touched: by layer, bool (B, C). steps and epochs: lists.
     """
 
-    def __init__(self, network, plans):
+    def __init__(self, network, plans, teacher=None):
         self.network, self.plans, self.plan = network, list(plans), plans[0]
+        self.teacher = teacher if self.plan.distill else None
         network.train()
         network.set_densities(self.plan.densities)
         b, state = len(plans), network.body.state_dict()
@@ -106,9 +109,9 @@ class Stack:
             self.values[name].requires_grad_()
         self.before(levels)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
-            teacher = self.teach(x, levels, sizes)
+            highest, taught = self.teach(x, levels, sizes), self.ask_teacher(x, levels)
             logits = self.forward(x, self.values, levels, sizes).float()
-            losses = self.losses(logits, y, teacher, levels)
+            losses = self.losses(logits, y, highest, taught, levels)
         losses.sum().backward()
         with torch.no_grad():
             self.descend(epochs)
@@ -125,7 +128,7 @@ class Stack:
             self.steps[row] += 1
         self.epochs = list(epochs)
 
-    def taught(self, levels):
+    def below(self, levels):
         """For each client, whether it learns from what the highest level says."""
         top = len(self.plan.densities) - 1
         return [plan.level is None and level < top for plan, level in zip(self.plans, levels, strict=True)]
@@ -133,23 +136,39 @@ class Stack:
     @torch.no_grad()
     def teach(self, x, levels, sizes):
         """What the highest level says of each client's batch (see `client.teach`), or None where nobody asks."""
-        if not any(self.taught(levels)):
+        if not any(self.below(levels)):
             return None
         top = [len(self.plan.densities) - 1] * len(levels)
         return self.forward(x, self.values, top, sizes, update_statistics=False).float()
 
-    def losses(self, logits, y, teacher, levels):
-        """Each client's objective, (B,); logits, teacher (B, N, classes), y (B, N)."""
+    @torch.no_grad()
+    def ask_teacher(self, x, levels):
+        """What the teacher says of each client's batch, (B, N, classes); None where nobody asks."""
+        if self.teacher is None or all(self.below(levels)):
+            return None
+        rows, clients = len(x), len(levels)
+        images = x.view(rows, clients, -1, *x.shape[2:]).transpose(0, 1).flatten(0, 1)
+        return self.teacher(images).view(clients, rows, -1)
+
+    def losses(self, logits, y, highest, taught, levels):
+        """Each client's objective, (B,); logits, highest, taught (B, N, classes), y (B, N)."""
         valid = self.forward.valid
 
-        def mean(targets):
+        def cross_entropy(targets):
             each = F.cross_entropy(logits.flatten(0, 1), targets.flatten(0, 1), reduction="none")
-            return torch.where(valid, each.view_as(valid), 0).sum(1) / valid.sum(1)
+            return each.view_as(valid)
 
-        loss = mean(y)
-        if teacher is not None:
-            taught = torch.tensor(self.taught(levels), device=loss.device)
-            loss = torch.where(taught, 0.5 * loss + 0.5 * mean(teacher.softmax(2)), loss)
+        def mean(each):
+            return torch.where(valid, each, 0).sum(1) / valid.sum(1)
+
+        below = torch.tensor(self.below(levels), device=logits.device)
+        own = cross_entropy(y)
+        loss = mean(own)
+        if taught is not None:
+            each = distilled(own, logits, taught, self.plan.distill, self.plan.temperature)
+            loss = torch.where(below, loss, mean(each))
+        if highest is not None:
+            loss = torch.where(below, 0.5 * loss + 0.5 * mean(cross_entropy(highest.softmax(2))), loss)
         if self.network.gate == "fbs":
             gates = [g for name, g in self.forward.g.items() if name not in self.network.frozen]
             loss = loss + FBS_PENALTY * sum(g.sum((1, 2)) for g in gates)

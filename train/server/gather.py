@@ -78,8 +78,11 @@ def train_selected(start, engine, available):
 def answer(start, task, fault_, result):
     """The outcome of a task. fault_: the simulated one. result: of the engine, None where the client dropped out."""
     config, done, client, clocks = start.config, start.done, task.client, start.clocks
-    examples, level, received = start.examples[client], start.levels[client], len(task.download)
-    costs = training_macs(start.network.layers, start.densities, level) * examples * config.local_epochs
+    examples, level = start.examples[client], start.levels[client]
+    teacher = start.info.resolved.get("teacher", {}).get("macs", 0)
+    received = len(task.download) + start.teacher_bytes(client)
+    each = training_macs(start.network.layers, start.densities, level) + teacher
+    costs = each * examples * config.local_epochs
     seconds = clocks.receiving(received) + clocks.training(client, costs)
     update, blob, state, reason, known = None, b"", {}, None, {"bytes_down": received}
     if fault_ == "drop-out":

@@ -34,6 +34,8 @@ def round_plan(info: RunInfo, done, densities, level, client):
         proximal_mu=config.proximal_mu,
         upload_share=config.upload_share if config.upload == "salient" else None,
         codec=config.codec,
+        distill=0.0 if config.teacher is None else config.distill,
+        temperature=config.temperature,
     )
 
 

@@ -27,7 +27,7 @@ class RoundInput:
     state: after the rounds before. clients: what those keep whose updates were used. salience: of all clients together,
     None before the first round. waiting: late uploads. bases: by round, weights of older states to which updates may
     refer. clock: simulated seconds since the run began. losses: of the last state that was taken. letters: by SHA-256
-    of a file of the inbox, the round that used it.
+    of a file of the inbox, the round that used it. taught: the clients that have the teacher already.
     densities: by level. broadcast: what the server sends.
     """
 
@@ -45,6 +45,7 @@ class RoundInput:
     clock: float
     losses: dict[str, float | None]
     letters: dict[str, int]
+    taught: frozenset[int]
     densities: tuple[float, ...]
     broadcast: Broadcast
 
@@ -61,6 +62,10 @@ class RoundInput:
         """What a client is asked to do."""
         plan = round_plan(self.info, self.done, self.densities, self.levels[client], client)
         return Task(client, plan, self.broadcast, self.clients.get(client, {}))
+
+    def teacher_bytes(self, client):
+        """What a client is sent of the teacher: all of it in its first round, then nothing."""
+        return 0 if client in self.taught else self.info.resolved.get("teacher", {}).get("bytes", 0)
 
     def base(self, round_):
         """What an update to the present state or to an older one must look like, and that state: (spec, tensors)."""

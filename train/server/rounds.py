@@ -65,6 +65,7 @@ class Run:
         self.waiting, self.bases = checkpoint.waiting, checkpoint.bases
         self.clock = checkpoint.progress["simulated_seconds"]
         self.losses = checkpoint.progress.get("losses", {})
+        self.taught = frozenset(checkpoint.progress.get("taught", ()))
         self.letters = checkpoint.progress.get("letters", {})  # SHA-256 of the files that rounds used: the round
         self.log.cut(checkpoint.progress["metrics_bytes"])
         if self.inbox:
@@ -89,6 +90,7 @@ class Run:
             clock=self.clock,
             losses=self.losses,
             letters=self.letters,
+            taught=self.taught,
             densities=densities_at(config.density, state.round, config.rounds, config.density_schedule),
             broadcast=broadcast_of(state, expected_updates(self.info, self.network), config),
         )
@@ -124,6 +126,8 @@ class Run:
             each.client: each.source.state for each in used if isinstance(each.source, Upload)
         }
         self.waiting = list(verdict.turnout.waiting)
+        if config.teacher is not None:
+            self.taught |= {each.client for each in verdict.turnout.outcomes if each.bytes_down}
         bases = self.bases | {start.done: start.broadcast.public}
         needed = bases_needed(self.state.round, self.waiting, config.max_staleness, from_outside)
         self.bases = {base: bases[base] for base in needed}
@@ -132,6 +136,8 @@ class Run:
         """Write the checkpoint of the present state."""
         progress = {"metrics_bytes": self.log.sync(), "simulated_seconds": self.clock, "losses": self.losses}
         progress["letters"] = self.letters
+        if self.config.teacher is not None:
+            progress["taught"] = sorted(self.taught)
         state = stored(self.state, self.config.download_codec)
         self.directory.save(Checkpoint(state, self.salience, self.clients, progress, self.waiting, self.bases))
 

@@ -37,7 +37,7 @@ class RunInfo:
 
     run: str
     config: TrainConfig
-    resolved: dict  # precision, device, augment; code: the hashes of a network's own files, by name
+    resolved: dict  # precision, device, augment; hashes of what it is made of: see `ingredients.with_files`
     data: dict  # name, sha256, labels, shape, mean, std
     versions: dict
 
