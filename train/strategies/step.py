@@ -77,11 +77,11 @@ def round_step(state: ServerState, updates, strategy: Strategy, spec, base) -> t
     spec: what the updates look like (`UpdateSpec`). base: the weights, by name, from which the clients started. Raises
     `FedgateError` where there is no update.
     """
-    updates, shares, refused, remembered = held(state, updates, strategy, spec, base)
+    updates, shares, refused, remembered = bounded(state, updates, strategy, spec, base)
     return combined(state, updates, strategy, spec, base, remembered), NotTaken(shares, refused)
 
 
-def held(state, updates, strategy, spec, base):
+def bounded(state, updates, strategy, spec, base):
     """The updates that are used, within the strategy's bounds; the first of a client counts.
 
     Returns (updates, by client the share that is left of a change that was cut, by client the reason why its update is

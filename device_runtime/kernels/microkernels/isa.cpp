@@ -15,7 +15,7 @@ struct Choice {
 
 const Choice kChoices[] = {
 #if defined(__x86_64__)
-    {&kAvx512, [] { return __builtin_cpu_supports("avx512f") != 0; }},
+    {&kAvx512, [] { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl"); }},
     {&kAvx2, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
 #elif defined(__aarch64__)
     {&kNeon, [] { return true; }},
