@@ -53,7 +53,7 @@ def test_nothing_at_all_is_an_error(run, tmp_path, monkeypatch):
     def cannot(*arguments):
         raise RuntimeError("this converter\nhas failed")
 
-    monkeypatch.setattr("fedgate.export.pipeline.lower", cannot)
+    monkeypatch.setattr("fedgate.export.programs.lower", cannot)
     with pytest.raises(FedgateError, match=r"no program could be made; .*: RuntimeError: this converter has failed"):
         export_run(run, tmp_path / "b.fedgate", ["onnx"])
     assert not (tmp_path / "b.fedgate").exists()
