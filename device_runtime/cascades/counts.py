@@ -14,7 +14,7 @@ from ..errors import FedgateError
 from ..formats.checks import Fields
 from ..formats.tensors import pack, unpack
 from ..formats.update import MOST, MOST_HEADER
-from .scores import BINS, SCORES, bins, scores
+from .scores import BINS, bins, scores
 
 FORMAT, VERSION = "fedgate-calibration", 1
 MOST_STAGES = 3
@@ -85,8 +85,3 @@ def decode(blob: bytes, stages: int, kind: str, cascade: str, most_images: int |
     if most_images is not None and images > most_images:
         raise FedgateError(f"{where} are of {images} images, and the client holds out {most_images}")
     return client, dict(zip(index.tolist(), number.tolist(), strict=True))
-
-
-def check_score(kind: str) -> None:
-    if kind not in SCORES:
-        raise FedgateError(f"unknown score '{kind}'; known: {', '.join(SCORES)}")

@@ -20,7 +20,9 @@ from pages import PAGES, ROOT, Command, benchmarks, block_commands, blocks, comm
 # What is run in the place of what a reader has: (what stands in the command, what is run, why).
 SUBSTITUTES = (
     (r"PATH/TO/cifar10", "pictures", "the digits as pictures: CIFAR-10 is nobody's to give away"),
-    (r"--model resnet20", "--model cnn", "ResNet-20 takes minutes to train and to export"),
+    (r"--model resnet(20|56)", "--model cnn", "ResNet-20 takes minutes to train and to export"),
+    (r"--init \S+ ", "", "weights that the reader has"),
+    (r"--normalise imagenet", "--normalise 0.5/0.5", "the digits have one channel"),
     (r"(fedgate train .*)--rounds \d\d", r"\1--rounds 2", "as many rounds as show that it runs"),
     (r"(fedgate train (?!.*(--rounds|--resume|--print-config)).*)", r"\1 --rounds 2", "the same, of the default"),
     (r"make demo DATA=photos", "fedgate demo --data photos --rounds 1", "the same, without setting up"),
