@@ -21,7 +21,7 @@ from .data.holdout import hold_out
 from .data.load import load_data
 from .data.partition import partition
 from .local.client import resolve_precision
-from .network.build import build_network, load_tensors, network_tensors
+from .network.build import build_network, load_tensors
 from .network.own_code import check_code
 from .network.tails import freeze, trunk
 from .network.weights import Start, fitted, read_weights
@@ -82,16 +82,14 @@ def with_files(info: RunInfo, network):
     """The description of a new run, with the hashes of what it is made of."""
     files = {"code": network.code} if network.code else {}
     if info.config.teacher is not None:
-        make_teacher(info)
-        teacher = RunDirectory.open(info.config.teacher)
-        files["teacher"] = teacher_facts(teacher.info, teacher.model_tensors())
+        *_, files["teacher"] = open_teacher(info)
     if info.config.init is not None:
         files["init"] = sha256_file(Path(info.config.init))
     return dataclasses.replace(info, resolved=info.resolved | files)
 
 
 def start_weights(info: RunInfo) -> Start:
-    """The weights that a run starts from: of its `base` or its `init`, else those of its seed.
+    """The weights that a run starts from: of its `base` or its `init`; no tensors where they are those of its seed.
 
     Raises `UsageError` for those of another network, and for a file that has changed since the run was started.
     """
@@ -100,8 +98,7 @@ def start_weights(info: RunInfo) -> Start:
         if info.resolved.get("init", digest := sha256_file(Path(file))) != digest:
             raise UsageError(f"{file} is not the file any more with which this run was started")
         return fitted(make_network(info), read_weights(file), file)
-    tensors = base_tensors(info)
-    return Start(network_tensors(make_network(info)) if tensors is None else tensors, ())
+    return Start(base_tensors(info), ())
 
 
 def base_tensors(info: RunInfo):
@@ -116,9 +113,16 @@ def base_tensors(info: RunInfo):
 
 
 def make_teacher(info: RunInfo, device="cpu"):
-    """The network that a run distils from, and the (mean, std) of the images that it was trained on.
+    """The network that a run distils from, and the (mean, std) of the images that it was trained on."""
+    network, statistics, _ = open_teacher(info, device)
+    return network, statistics
 
-    Raises `UsageError` for one of other images or classes, and for one that has changed since the run was started.
+
+def open_teacher(info: RunInfo, device="cpu"):
+    """(network, (mean, std), facts) of a run's teacher; facts: what the run records of it.
+
+    Those are its hash, the bytes that it is sent as, and its MACs for an example. Raises `UsageError` for a teacher of
+    other images or classes, and for one that has changed since the run was started.
     """
     path = info.config.teacher
     directory = RunDirectory.open(path)
@@ -126,17 +130,12 @@ def make_teacher(info: RunInfo, device="cpu"):
     if about.data["shape"] != info.data["shape"] or about.data["labels"] != info.data["labels"]:
         raise UsageError(f"--teacher {path} was trained on other classes, or on images of another shape")
     tensors = directory.model_tensors()
-    if info.resolved.get("teacher", facts := teacher_facts(about, tensors)) != facts:
-        raise UsageError(f"--teacher {path} is not the network any more with which this run was started")
     network = make_network(about, device, tensors)
-    return network, (tuple(about.data["mean"]), tuple(about.data["std"]))
-
-
-def teacher_facts(about: RunInfo, tensors):
-    """What a run records of its teacher: its hash, the bytes that it is sent as, and its MACs for an example."""
-    network = make_network(about)
     work = sum(macs.nominal(network.layers, about.config.density[-1]).values())
-    return {"sha256": tensors_hash(tensors), "bytes": len(pack(tensors, {})), "macs": int(work)}
+    facts = {"sha256": tensors_hash(tensors), "bytes": len(pack(tensors, {})), "macs": int(work)}
+    if info.resolved.get("teacher", facts) != facts:
+        raise UsageError(f"--teacher {path} is not the network any more with which this run was started")
+    return network, (tuple(about.data["mean"]), tuple(about.data["std"])), facts
 
 
 def prepare(config: TrainConfig):

@@ -35,9 +35,9 @@ STEPS = "num_batches_tracked"  # of a norm; a run counts rounds
 
 
 class Start(NamedTuple):
-    """tensors: by the network's own names, all of them. notes: what of them the file does not give, a line each."""
+    """tensors: by the network's own names, all of them, or None for its initial ones. notes: what is not the file's."""
 
-    tensors: dict[str, np.ndarray]
+    tensors: dict[str, np.ndarray] | None
     notes: tuple[str, ...]
 
 

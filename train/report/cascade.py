@@ -24,7 +24,7 @@ from ..local.evaluation import CHUNK, executed_macs
 from ..server.run_directory import RunDirectory
 
 LEVELS = "levels"
-SAME = ("data", "clients", "partition", "group", "seed", "holdout", "image_size")  # decide which images are held out
+SAME = ("clients", "partition", "group", "seed", "holdout", "image_size")  # decide which images are held out
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def check_together(one, last):
         raise UsageError(f"{one.path} and {last.path} make no cascade: they were trained on other data")
     if (mine.data["mean"], mine.data["std"]) != (theirs.data["mean"], theirs.data["std"]):
         raise UsageError(f"{one.path} and {last.path} make no cascade: their inputs are normalised otherwise")
-    for name in SAME[1:]:
+    for name in SAME:
         if getattr(mine.config, name) != getattr(theirs.config, name):
             option = name.replace("_", "-")
             raise UsageError(
